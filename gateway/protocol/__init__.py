@@ -1,0 +1,1 @@
+"""Wire formats: bytes and values only, no I/O."""

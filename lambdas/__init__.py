@@ -1,0 +1,1 @@
+"""The AWS Lambda functions; standard library and boto3 only."""

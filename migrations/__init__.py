@@ -1,0 +1,1 @@
+"""Numbered SQL, forward only; applied by `workers.migrate`."""

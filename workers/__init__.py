@@ -1,0 +1,1 @@
+"""What runs beside the gateway: listener, reconciler, migrations."""
