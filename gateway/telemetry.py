@@ -1,0 +1,81 @@
+"""
+The names of all metrics and log events, in one list.
+
+No metric has a label whose values grow with files, users or addresses.
+"""
+
+import logging
+import sys
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from pythonjsonlogger.json import JsonFormatter
+
+_FAST_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
+
+
+class Metrics:
+    """Every metric, on a registry of its own so that tests can build many."""
+
+    def __init__(self) -> None:
+        registry = self.registry = CollectorRegistry()
+
+        def counter(name: str, about: str, *labels: str) -> Counter:
+            return Counter(f"reelready_{name}", about, labels, registry=registry)
+
+        def gauge(name: str, about: str, *labels: str) -> Gauge:
+            return Gauge(f"reelready_{name}", about, labels, registry=registry)
+
+        self.requests = counter(
+            "http_requests_total", "Answers by route and status", "route", "status"
+        )
+        self.subscribers = gauge("subscribers", "Waiting clients", "transport")
+        self.events = counter(
+            "events_delivered_total", "Events written to subscribers", "transport"
+        )
+        self.byes = counter("byes_total", "Planned closes by reason", "reason")
+        self.resets = counter("resets_total", "Cursors that could not be continued")
+        self.reports = counter("reports_total", "Reports by outcome", "outcome")
+        self.batch_reports = Histogram(
+            "reelready_ingest_batch_reports",
+            "Reports written by one transaction",
+            buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500),
+            registry=registry,
+        )
+        self.commit_seconds = Histogram(
+            "reelready_ingest_commit_seconds",
+            "Time of one ingest transaction",
+            buckets=_FAST_S,
+            registry=registry,
+        )
+        self.read_seconds = Histogram(
+            "reelready_feed_read_seconds",
+            "Time of one read for waiting subscribers",
+            buckets=_FAST_S,
+            registry=registry,
+        )
+        self.listener_up = gauge("listener_up", "1 while the listener hears its echo")
+        self.listener_reconnects = counter(
+            "listener_reconnects_total", "Times the listener had to connect again"
+        )
+        self.listener_echo_seconds = gauge(
+            "listener_echo_seconds", "Last round trip of the listener's echo"
+        )
+        self.catch_ups = counter("catch_ups_total", "Looks for missed notifications")
+        self.caught_up_files = counter(
+            "caught_up_files_total", "Files that such a look found behind"
+        )
+
+
+def start_logging(*, level: int = logging.INFO) -> None:
+    """Log to stderr: lines for people on a terminal, else JSON lines."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(
+        logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+        if sys.stderr.isatty()
+        else JsonFormatter(
+            "%(asctime)s %(levelname)s %(name)s %(message)s",
+            rename_fields={"asctime": "time", "levelname": "level", "name": "logger"},
+            datefmt="%Y-%m-%dT%H:%M:%S%z",
+        )
+    )
+    logging.basicConfig(level=level, handlers=[handler], force=True)
