@@ -1,0 +1,121 @@
+"""
+What tests of every kind share: a real Postgres and databases on it.
+
+`DATABASE_URL` names a server of your own to test on; the tests then make their
+databases there, `reelready_test_...`, and drop them again.
+"""
+
+import contextlib
+import os
+import secrets
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+import pytest
+import pytest_asyncio
+
+from local.postgres import Postgres
+
+
+@dataclass
+class RestartableDatabase:
+    """A migrated database on a server that a test may restart."""
+
+    url: str
+    postgres: Postgres
+
+    async def restart(self) -> None:
+        """Break every connection; the URL stays."""
+        await self.postgres.restart()
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def postgres() -> AsyncIterator[Postgres]:
+    """The embedded server, whether or not there is a `DATABASE_URL`."""
+    async with Postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def server_url(request: pytest.FixtureRequest) -> str:
+    """Where databases are made: `DATABASE_URL`, else the embedded server."""
+    own = os.environ.get("DATABASE_URL")
+    if own:
+        return own
+    postgres: Postgres = request.getfixturevalue("postgres")
+    return postgres.url
+
+
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def migrated_template(server_url: str) -> AsyncIterator[str]:
+    """Name of a migrated database on `server_url`, to copy from."""
+    async with _database(server_url) as url:
+        await _migrate(url)
+        yield _name_of(url)
+
+
+@pytest_asyncio.fixture
+async def empty_database_url(server_url: str) -> AsyncIterator[str]:
+    """A new database with nothing in it, not even our tables."""
+    async with _database(server_url) as url:
+        yield url
+
+
+@pytest_asyncio.fixture
+async def database_url(server_url: str, migrated_template: str) -> AsyncIterator[str]:
+    """A new, migrated, empty database."""
+    async with _database(server_url, template=migrated_template) as url:
+        yield url
+
+
+@pytest_asyncio.fixture
+async def restartable_database(
+    postgres: Postgres,
+) -> AsyncIterator[RestartableDatabase]:
+    """A new, migrated, empty database on the embedded server."""
+    async with _database(postgres.url) as url:
+        await _migrate(url)
+        yield RestartableDatabase(url, postgres)
+
+
+@contextlib.asynccontextmanager
+async def _database(
+    server_url: str, *, template: str = "template0"
+) -> AsyncIterator[str]:
+    name = f"reelready_test_{secrets.token_hex(6)}"
+    async with _connection(server_url) as connection:
+        # Copying the files takes half as long as logging them; since Postgres 15.
+        copies = connection.get_server_version().major >= 15
+        await connection.execute(
+            f"CREATE DATABASE {name} TEMPLATE {template}"
+            + " STRATEGY file_copy" * copies
+        )
+    try:
+        yield urlunsplit(urlsplit(server_url)._replace(path=f"/{name}"))
+    finally:
+        async with _connection(server_url) as connection:
+            await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@contextlib.asynccontextmanager
+async def _connection(
+    server_url: str,
+) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
+    connection = await asyncpg.connect(server_url)
+    try:
+        yield connection
+    finally:
+        await connection.close()
+
+
+async def _migrate(url: str) -> None:
+    # Imported here: most tests need neither the tables nor the migrator.
+    from workers.migrate import migrate  # noqa: PLC0415 - see above
+
+    await migrate(url)
+
+
+def _name_of(url: str) -> str:
+    return urlsplit(url).path.lstrip("/")
