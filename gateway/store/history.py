@@ -1,0 +1,150 @@
+"""
+Reads for subscribers: what the table holds beyond a cursor.
+
+The whole answer to one (file, cursor) comes from one snapshot, and whole or
+not at all: a hole in the retained events is a reset, never a silent gap.
+"""
+
+from collections.abc import Collection, Mapping
+from datetime import datetime
+from itertools import groupby
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from gateway.model import Event, FileId, Reading, Seq, Status
+from gateway.protocol.cursor import CURRENT
+from gateway.store.pool import Pool
+
+MAX_PAGE_EVENTS = 500
+"""Events of one reading; whoever wants more asks again from its last seq."""
+
+_READ = f"""
+select c.place, f.seq as head, f.owner, f.status, e.seq, e.state
+from unnest($1::text[], $2::integer[]) with ordinality as c (id, after, place)
+join files f on f.id = c.id
+left join lateral (
+    select seq, state from events
+    where file_id = f.id
+      and seq > case when c.after between 0 and f.seq then c.after else f.seq - 1 end
+    order by seq limit {MAX_PAGE_EVENTS}
+) e on true
+order by c.place, e.seq
+"""  # noqa: S608 - the only value put in is our own constant
+
+_BEYOND = """
+select f.id, f.seq
+from unnest($1::text[], $2::integer[]) as c (id, seq)
+join files f on f.id = c.id and f.seq > c.seq
+"""
+
+_STORY = """
+select seq, type, sender, occurred_at, recorded_at, state
+from events where file_id = $1 order by seq
+"""
+
+
+class StoryEvent(Struct, frozen=True):
+    """One line of a file's story, as `reelready explain` shows it."""
+
+    seq: int
+    type: str
+    sender: str | None
+    occurred_at: datetime
+    recorded_at: datetime
+    state: msgspec.Raw
+
+
+class History:
+    """Reads of the event log."""
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+
+    async def read(
+        self, cursors: Collection[tuple[FileId, int]]
+    ) -> dict[tuple[FileId, int], Reading]:
+        """
+        Read many (file, cursor) pairs at once.
+
+        Args:
+            cursors: A seq, or `CURRENT` or `UNKNOWN` of `protocol.cursor`.
+
+        Returns:
+            A reading per pair; files that do not exist are left out.
+
+        Raises:
+            UnavailableError: The database is away.
+        """
+        pairs = list(cursors)
+        async with self._pool.acquire() as connection:
+            rows = await connection.fetch(
+                _READ, [file_id for file_id, _ in pairs], [after for _, after in pairs]
+            )
+        return {
+            pairs[place - 1]: _reading(pairs[place - 1][1], list(group))
+            for place, group in groupby(rows, key=lambda row: row["place"])
+        }
+
+    async def beyond(self, heads: Mapping[FileId, Seq]) -> dict[FileId, Seq]:
+        """
+        Name the files that have events after the given seqs.
+
+        Raises:
+            UnavailableError: The database is away.
+        """
+        async with self._pool.acquire() as connection:
+            rows = await connection.fetch(_BEYOND, list(heads), list(heads.values()))
+        return {FileId(row["id"]): Seq(row["seq"]) for row in rows}
+
+    async def story(self, file_id: FileId) -> list[StoryEvent]:
+        """
+        Tell everything that is retained of one file, oldest first.
+
+        Raises:
+            UnavailableError: The database is away.
+        """
+        async with self._pool.acquire() as connection:
+            rows = await connection.fetch(_STORY, file_id)
+        return [
+            StoryEvent(
+                row["seq"],
+                row["type"],
+                row["sender"],
+                row["occurred_at"],
+                row["recorded_at"],
+                msgspec.Raw(row["state"]),
+            )
+            for row in rows
+        ]
+
+
+def _reading(after: int, rows: list[Mapping[str, Any]]) -> Reading:
+    head = Seq(rows[0]["head"])
+    events = tuple(
+        Event(Seq(row["seq"]), row["state"]) for row in rows if row["seq"] is not None
+    )
+    reset = _reset(after, head, events)
+    if reset is not None:
+        events = events[-1:]
+    return Reading(
+        head=head,
+        owner=rows[0]["owner"],
+        events=events,
+        reset=reset,
+        terminal=Status(rows[0]["status"]).terminal,
+    )
+
+
+def _reset(after: int, head: Seq, events: tuple[Event, ...]) -> str | None:
+    if after == CURRENT:
+        return None
+    if not 0 <= after <= head:
+        return "unknown_cursor"
+    gapless = range(after + 1, after + 1 + len(events))
+    if [event.seq for event in events] != list(gapless) or (
+        not events and after < head
+    ):
+        return "pruned_cursor"
+    return None

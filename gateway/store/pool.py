@@ -1,0 +1,89 @@
+"""
+Connections to Postgres, and the one place where its failures get our words.
+
+JSON columns travel as the bytes they are: what was encoded once is stored,
+read and sent without being parsed in between.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TypeAlias
+
+import asyncpg
+from asyncpg.pool import PoolConnectionProxy
+
+from gateway.errors import UnavailableError
+
+Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
+
+ACQUIRE_TIMEOUT_S = 2.0
+STATEMENT_TIMEOUT_S = 10.0
+
+_AWAY = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.PostgresIOError,
+    asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.TransactionRollbackError,
+    asyncpg.LockNotAvailableError,
+    asyncpg.InternalServerError,
+)
+"""What passes by itself: network, restart, overload, a full disk, a failover."""
+
+
+class Pool:
+    """
+    Postgres connections of one process.
+
+    Opens lazily, so the gateway starts, and says it is not ready, while the
+    database is away.
+    """
+
+    def __init__(self, dsn: str, *, max_connections: int) -> None:
+        self._dsn = dsn
+        self._max_connections = max_connections
+        self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+
+    async def __aenter__(self) -> "Pool":
+        self._pool = asyncpg.create_pool(
+            self._dsn,
+            min_size=0,
+            max_size=self._max_connections,
+            init=_prepare,
+            timeout=ACQUIRE_TIMEOUT_S,
+            command_timeout=STATEMENT_TIMEOUT_S,
+            server_settings={"application_name": "reelready"},
+        )
+        await self._pool
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._pool is not None:
+            self._pool.terminate()
+            self._pool = None
+
+    @asynccontextmanager
+    async def acquire(self) -> AsyncIterator[Connection]:
+        """
+        Borrow a connection.
+
+        Raises:
+            UnavailableError: The database is away, full or too slow.
+        """
+        if self._pool is None:
+            raise UnavailableError("the database is not connected")
+        try:
+            async with self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection:
+                yield connection
+        except _AWAY as error:
+            raise UnavailableError("the database is away") from error
+
+
+async def _prepare(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+    await connection.set_type_codec(
+        "json", schema="pg_catalog", encoder=bytes, decoder=bytes, format="binary"
+    )
