@@ -1,0 +1,71 @@
+# Everything a person types.  `make help` lists it.
+
+PYTHON ?= python3
+ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check fmt bench
+
+# A Python that was removed or upgraded leaves a .venv that runs nothing.
+ifneq ($(shell test -x $(BIN)/python && echo runs),runs)
+$(shell rm -f $(VENV)/*.stamp)
+endif
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
+
+run: $(VENV)/run.stamp $(VENV)/npm.stamp  ## the whole local cloud (PORT=8080 DATABASE_URL= DATA_DIR=)
+	@exec $(BIN)/python -m local
+
+test: $(VENV)/test.stamp $(VENV)/npm.stamp  ## every test; ARGS="-k name" for some
+	@.ci/install-browser
+	@exec $(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/test.stamp  ## format, lint, types, import contracts
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fmt: $(VENV)/test.stamp  ## format, and fix what can be fixed
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/test.stamp  ## our figures and the peers', side by side
+	@exec $(BIN)/python -m bench $(ARGS)
+
+$(VENV)/made.stamp:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	  || { echo "Reelready needs Python 3.11 or later as $(PYTHON): install it, or name another by PYTHON=" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+	  || { echo "$(PYTHON) cannot make virtual environments: on Debian or Ubuntu, apt-get install python3-venv" >&2; exit 1; }
+	@$(PYTHON) -m venv --clear $(VENV)
+	@touch $@
+
+$(VENV)/run.stamp: requirements/run.txt pyproject.toml | $(VENV)/made.stamp
+	@echo "Installing what Reelready needs into $(VENV), once (about 150 MB) ..." >&2
+	@$(PIP) install --require-hashes -r requirements/run.txt
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+# The test lock holds everything of the run lock, so it makes both stamps.
+$(VENV)/test.stamp: requirements/test.txt requirements/media.txt pyproject.toml | $(VENV)/made.stamp
+	@echo "Installing what the tests need into $(VENV), once ..." >&2
+	@$(PIP) install --require-hashes -r requirements/test.txt
+	@$(PIP) install --require-hashes --no-deps -r requirements/media.txt
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@ $(VENV)/run.stamp
+
+# hls.js is for browsers that do not play HLS themselves.  Tried once: without
+# npm or without a network the page offers a link instead.
+$(VENV)/npm.stamp: package-lock.json | $(VENV)/made.stamp
+	@if command -v npm >/dev/null; then \
+	  npm ci --omit=dev --ignore-scripts --no-audit --no-fund \
+	    --fetch-retries=1 --fetch-timeout=20000 >/dev/null 2>&1 \
+	  || echo "hls.js could not be installed, some browsers will not play (retry: npm ci)" >&2; \
+	fi
+	@touch $@
