@@ -579,6 +579,29 @@ async def test_an_answer_over_the_limit_is_an_error_and_the_next_one_works(
     assert "zzz" == answer
 
 
+async def test_an_answer_to_no_invocation_is_refused(make_child: Make):
+    source = """
+        import http.client, os
+        def post(path, body):
+            api = http.client.HTTPConnection(os.environ["AWS_LAMBDA_RUNTIME_API"])
+            api.request("POST", "/2018-06-01/runtime/" + path, body)
+            answer = api.getresponse()
+            answer.read()
+            api.close()
+            return answer.status
+        def handler(event, context):
+            return [
+                post("invocation/another/response", "1"),
+                post("invocation/another/error", "no json"),
+                post("invocation/" + context.aws_request_id + "/elsewhere", "1"),
+            ]
+    """
+    async with make_child(source) as function:
+        answer = await function.invoke({})
+
+    assert [400, 400, 404] == answer
+
+
 @contextlib.contextmanager
 def _environment_kept() -> Iterator[None]:
     before = dict(os.environ)
