@@ -12,11 +12,13 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from gateway.errors import ConfigError
+from gateway.model import Status
 
 PREFIX = "REELREADY_"
 MIN_SECRET_CHARS = 32
@@ -261,6 +263,15 @@ class Config:
     def base_url(self) -> str:
         """The gateway as clients see it, ending in a slash."""
         return self.public_url or f"http://{self.host}:{self.port}/"
+
+    @property
+    def deadlines(self) -> dict[Status, timedelta]:
+        """How long a file may be silent in each stage before it is ended."""
+        return {
+            Status.AWAITING_UPLOAD: timedelta(seconds=self.upload_deadline_seconds),
+            Status.UPLOADED: timedelta(seconds=self.start_deadline_seconds),
+            Status.CONVERTING: timedelta(seconds=self.conversion_deadline_seconds),
+        }
 
     def refuse_local_secrets(self) -> None:
         """

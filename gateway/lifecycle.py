@@ -37,6 +37,16 @@ MIN_PROGRESS_INTERVAL = timedelta(seconds=1)
 
 _PHASES = {None: 0, Phase.PROBING: 1, Phase.TRANSCODING: 2, Phase.UPLOADING: 3}
 
+_STATUSES = {
+    ReportType.UPLOADED: Status.UPLOADED,
+    ReportType.CONVERTING: Status.CONVERTING,
+    ReportType.PROGRESS: Status.CONVERTING,
+    ReportType.COMPLETED: Status.PLAYABLE,
+    ReportType.FAILED: Status.FAILED,
+    ReportType.CANCELED: Status.CANCELED,
+    ReportType.EXPIRED: Status.EXPIRED,
+}
+
 _DEFAULT_ERRORS = {
     ReportType.FAILED: FileError(
         code="conversion_failed", message="The video could not be converted."
@@ -100,6 +110,17 @@ def coalesces(before: FileRecord, after: FileRecord, now: datetime) -> bool:
         and before.progressed_at is not None
         and now - before.progressed_at < MIN_PROGRESS_INTERVAL
         and (old.status, old.attempt) == (new.status, new.attempt)
+    )
+
+
+def repeats(record: FileRecord, report: Report) -> bool:
+    """Whether a report that changes nothing says just what is so already."""
+    state = record.state
+    return (
+        _attempt_of(record, report) == state.attempt
+        and _STATUSES[report.type] is state.status
+        and report.phase in {None, state.phase}
+        and report.percent in {None, state.percent}
     )
 
 
@@ -167,7 +188,7 @@ def _advance(state: FileState, report: Report) -> FileState:
         case ReportType.FAILED | ReportType.CANCELED | ReportType.EXPIRED:
             return replace(
                 state,
-                status=Status(report.type.value),
+                status=_STATUSES[report.type],
                 phase=None,
                 percent=None,
                 error=report.error or _DEFAULT_ERRORS[report.type],

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+import asyncpg
 import msgspec
 
 from gateway import lifecycle
@@ -81,12 +82,15 @@ class Incoming:
         webhook_id: Of the sender; the same id is answered the same.  None for
             reports of our own workers, which need no memory.
         body: As signed; with the file id it tells a repeat from a reuse.
+        if_seq: Act only while this is the newest seq; for reports that rest on
+            what was read before the lock was taken.
     """
 
     file_id: FileId
     report: Report
     webhook_id: str | None = None
     body: bytes = b""
+    if_seq: Seq | None = None
 
     @property
     def digest(self) -> bytes:
@@ -130,11 +134,15 @@ class _Batch:
         return answer
 
     def _apply(self, incoming: Incoming, before: FileRecord) -> Answer:
+        seq = before.state.seq
+        if incoming.if_seq not in {None, seq}:
+            return Answer(Outcome.STALE, seq)
         after = lifecycle.apply(before, incoming.report, self.now)
         if after is None:
-            return Answer(Outcome.STALE, before.state.seq)
+            repeats = lifecycle.repeats(before, incoming.report)
+            return Answer(Outcome.DUPLICATE if repeats else Outcome.STALE, seq)
         if lifecycle.coalesces(before, after, self.now):
-            return Answer(Outcome.COALESCED, before.state.seq)
+            return Answer(Outcome.COALESCED, seq)
         self.records[incoming.file_id] = after
         self.events.append((after, incoming.report))
         return Answer(Outcome.APPLIED, after.state.seq)
@@ -217,7 +225,7 @@ async def _open(connection: Connection, batch: Sequence[Incoming]) -> _Batch:
     )
 
 
-def _record(row: Mapping[str, Any]) -> FileRecord:
+def _record(row: asyncpg.Record) -> FileRecord:
     return FileRecord(
         state=msgspec.json.decode(row["state"], type=FileState),
         jobs=msgspec.json.decode(row["jobs"], type=dict[str, int]),

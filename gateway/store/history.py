@@ -8,8 +8,8 @@ not at all: a hole in the retained events is a reset, never a silent gap.
 from collections.abc import Collection, Mapping
 from datetime import datetime
 from itertools import groupby
-from typing import Any
 
+import asyncpg
 import msgspec
 from msgspec import Struct
 
@@ -120,7 +120,7 @@ class History:
         ]
 
 
-def _reading(after: int, rows: list[Mapping[str, Any]]) -> Reading:
+def _reading(after: int, rows: list[asyncpg.Record]) -> Reading:
     head = Seq(rows[0]["head"])
     events = tuple(
         Event(Seq(row["seq"]), row["state"]) for row in rows if row["seq"] is not None

@@ -5,13 +5,11 @@ Files whose deadline has passed: what the reconciler asks for.
 decides, so two workers that find the same file end it once.
 """
 
-from datetime import datetime
-
-from gateway.model import FileId, Status
+from gateway.model import FileId, Seq, Status
 from gateway.store.pool import Pool
 
 _OVERDUE = """
-select id, status, deadline_at from files
+select id, status, seq from files
 where deadline_at < now() order by deadline_at limit $1
 """
 
@@ -22,7 +20,7 @@ class Overdue:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
-    async def __call__(self, limit: int) -> list[tuple[FileId, Status, datetime]]:
+    async def __call__(self, limit: int) -> list[tuple[FileId, Status, Seq]]:
         """
         Name at most `limit` silent files, longest overdue first.
 
@@ -32,6 +30,5 @@ class Overdue:
         async with self._pool.acquire() as connection:
             rows = await connection.fetch(_OVERDUE, limit)
         return [
-            (FileId(row["id"]), Status(row["status"]), row["deadline_at"])
-            for row in rows
+            (FileId(row["id"]), Status(row["status"]), Seq(row["seq"])) for row in rows
         ]

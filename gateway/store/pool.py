@@ -7,7 +7,7 @@ read and sent without being parsed in between.
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import TypeAlias
+from typing import Self, TypeAlias
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
@@ -48,8 +48,8 @@ class Pool:
         self._max_connections = max_connections
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
 
-    async def __aenter__(self) -> "Pool":
-        self._pool = asyncpg.create_pool(
+    async def __aenter__(self) -> Self:
+        self._pool = await asyncpg.create_pool(
             self._dsn,
             min_size=0,
             max_size=self._max_connections,
@@ -58,7 +58,6 @@ class Pool:
             command_timeout=STATEMENT_TIMEOUT_S,
             server_settings={"application_name": "reelready"},
         )
-        await self._pool
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -81,6 +80,16 @@ class Pool:
                 yield connection
         except _AWAY as error:
             raise UnavailableError("the database is away") from error
+
+    async def ping(self) -> None:
+        """
+        Go to the database and back.
+
+        Raises:
+            UnavailableError: It is away.
+        """
+        async with self.acquire() as connection:
+            await connection.execute("select 1")
 
 
 async def _prepare(connection: "asyncpg.Connection[asyncpg.Record]") -> None:

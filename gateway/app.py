@@ -1,0 +1,162 @@
+"""
+Composition root: builds every object once, in start order, and takes it down
+in reverse.
+
+    pool -> history, append, files -> hub -> feed, listener, ingest -> web
+"""
+
+import asyncio
+import logging
+import signal
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import Any
+
+import uvloop
+from aiohttp import web
+
+from gateway.config import Config
+from gateway.feed import Feed
+from gateway.hub import Hub
+from gateway.ingest import Ingest
+from gateway.store.append import Append
+from gateway.store.files import Files
+from gateway.store.history import History
+from gateway.store.pool import Pool
+from gateway.telemetry import Metrics, start_logging
+from gateway.uploads import Uploads
+from gateway.web.access import Access
+from gateway.web.body import MAX_BODY_BYTES
+from gateway.web.files import FileRoutes
+from gateway.web.health import Health
+from gateway.web.ingest import IngestRoutes
+from gateway.web.middleware import (
+    AccessLog,
+    counted,
+    finish_headers,
+    preflights,
+    problems,
+)
+from gateway.web.page import Page
+from gateway.web.polls import Polls
+from gateway.web.routes import routes
+from gateway.web.streams import Streams
+from workers.listener import Listener
+
+BACKLOG = 4096
+SHUTDOWN_TIMEOUT_S = 3.0
+
+_log = logging.getLogger("reelready.app")
+
+
+@asynccontextmanager
+async def gateway(config: Config) -> AsyncIterator[web.Application]:
+    """Build a gateway that is working when the block is entered."""
+    async with AsyncExitStack() as stack:
+        metrics = Metrics()
+        hub = Hub()
+        pool = await stack.enter_async_context(
+            Pool(config.database_url, max_connections=config.max_pool_connections)
+        )
+        uploads = await stack.enter_async_context(
+            Uploads(
+                config.bucket, config.upload_prefix, life_s=config.upload_url_seconds
+            )
+        )
+        history = History(pool)
+        feed = Feed(hub, history, metrics)
+        listener = Listener(
+            config.listen_database_url,
+            ring=hub.ring,
+            look=feed.look,
+            metrics=metrics,
+            safety_look_s=config.safety_read_seconds,
+        )
+        ingest = Ingest(Append(pool, config.deadlines), metrics)
+        for name, work in {
+            "ingest": ingest.run(),
+            "feed": feed.run(),
+            "listener": listener.run(),
+        }.items():
+            await stack.enter_async_context(_running(name, work))
+        access = Access(config, hub)
+        app = web.Application(
+            client_max_size=MAX_BODY_BYTES,
+            middlewares=[
+                counted(metrics),
+                problems(),
+                preflights(config.allowed_origins),
+            ],
+        )
+        app.add_routes(
+            routes(
+                files=FileRoutes(
+                    config, access, Files(pool, config.deadlines), history, uploads
+                ),
+                polls=Polls(config, hub, access, metrics),
+                streams=Streams(config, hub, access, metrics),
+                ingest=IngestRoutes(config, ingest),
+                health=Health(
+                    hub, metrics, listening=listener.listening.is_set, ping=pool.ping
+                ),
+                page=Page(config, await uploads.origin()),
+            )
+        )
+        app.on_response_prepare.append(finish_headers(config.allowed_origins))
+        app.on_shutdown.append(_drain(hub))
+        yield app
+
+
+async def serve(config: Config) -> None:
+    """Serve until SIGINT or SIGTERM, then say goodbye to everybody."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    async with gateway(config) as app:
+        runner = web.AppRunner(
+            app,
+            handler_cancellation=True,
+            access_log_class=AccessLog,
+            shutdown_timeout=SHUTDOWN_TIMEOUT_S,
+        )
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, config.host, config.port, backlog=BACKLOG).start()
+            _log.info("serving on %s:%d", config.host, config.port)
+            await stop.wait()
+            _log.info("draining")
+        finally:
+            await runner.cleanup()
+
+
+def run(config: Config) -> None:
+    """Run the gateway in this process; blocks."""
+    start_logging()
+    uvloop.run(serve(config))
+
+
+@asynccontextmanager
+async def _running(name: str, work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run a service beside the block; if it dies, the process must not go on."""
+    task = asyncio.create_task(work, name=name)
+
+    def on_done(done: asyncio.Task[None]) -> None:
+        if not done.cancelled() and (error := done.exception()) is not None:
+            _log.critical("%s died", name, exc_info=error)
+            signal.raise_signal(signal.SIGTERM)
+
+    task.add_done_callback(on_done)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+def _drain(hub: Hub) -> Any:
+    async def drain(_: web.Application) -> None:
+        hub.drain()
+
+    return drain

@@ -1,0 +1,180 @@
+"""
+Who may do what: API keys, watch tokens, ingest signatures.
+
+Every compare of a secret is constant-time.  Nothing here logs.
+"""
+
+import base64
+import hashlib
+import hmac
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import jwt
+
+from gateway.errors import InvalidError, UnauthorizedError
+from gateway.model import FileId
+
+AUDIENCE = "reelready"
+ALGORITHM = "HS256"
+SIGNATURE_TOLERANCE_S = 300
+
+MAX_WEBHOOK_ID_CHARS = 200
+_WEBHOOK_ID = re.compile(r"[\x21-\x7e]{1,200}")
+_TIMESTAMP = re.compile(r"\d{1,12}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Viewer:
+    """
+    Whoever asks to see a file.
+
+    Attributes:
+        everything: An API key: the app's own back end.
+        files: File ids that a watch token names.
+        owner: Whose files a watch token names.
+        expires_at: When that ends, in Unix seconds; None: never.
+    """
+
+    everything: bool = False
+    files: frozenset[str] = frozenset()
+    owner: str | None = None
+    expires_at: float | None = None
+
+    def may_see(self, file_id: FileId, owner: str | None) -> bool:
+        """Whether this file of this owner is theirs to see."""
+        return (
+            self.everything
+            or file_id in self.files
+            or (self.owner is not None and self.owner == owner)
+        )
+
+
+class ApiKeys:
+    """The keys of the app's back end."""
+
+    def __init__(self, keys: tuple[str, ...]) -> None:
+        self._digests = [_digest(key) for key in keys]
+
+    def accept(self, presented: str) -> bool:
+        """Compare with every key, in a time that tells nothing."""
+        digest = _digest(presented)
+        matches = [hmac.compare_digest(digest, known) for known in self._digests]
+        return any(matches)
+
+
+class WatchTokens:
+    """
+    JSON Web Tokens that let a browser see some files (RFC 7519).
+
+    One algorithm, several secrets for rotation; the first one signs.
+    """
+
+    def __init__(self, secrets: tuple[str, ...]) -> None:
+        self._secrets = secrets
+
+    def mint(self, file_id: FileId, *, life_s: int) -> tuple[str, float]:
+        """Make a token for one file; returns it and its Unix expiry."""
+        expires_at = int(time.time()) + life_s
+        claims = {"aud": AUDIENCE, "exp": expires_at, "files": [file_id]}
+        return jwt.encode(claims, self._secrets[0], algorithm=ALGORITHM), expires_at
+
+    def read(self, token: str) -> Viewer:
+        """
+        Check a token.
+
+        Raises:
+            UnauthorizedError: It is not one of ours, or has expired.
+        """
+        if not token.isascii():
+            raise UnauthorizedError("the watch token is not valid")
+        for secret in self._secrets:
+            try:
+                claims = jwt.decode(
+                    token,
+                    secret,
+                    algorithms=[ALGORITHM],
+                    audience=AUDIENCE,
+                    options={"require": ["exp", "aud"]},
+                )
+            except jwt.InvalidSignatureError:
+                continue
+            except jwt.ExpiredSignatureError:
+                raise UnauthorizedError("the watch token has expired") from None
+            except jwt.PyJWTError:
+                break
+            return _viewer(claims)
+        raise UnauthorizedError("the watch token is not valid")
+
+
+class Signatures:
+    """
+    Standard Webhooks signatures of the Lambdas.
+
+    Source: Standard Webhooks 1.0.0, "Verifying webhook authenticity".
+    """
+
+    def __init__(
+        self, keys: tuple[bytes, ...], *, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._keys = keys
+        self._clock = clock
+
+    def verify(self, headers: Mapping[str, str], body: bytes) -> str:
+        """
+        Check who sent a body.
+
+        Returns:
+            The ``webhook-id``.
+
+        Raises:
+            UnauthorizedError: A header is missing, the signature is not one of
+                ours, or the timestamp is more than five minutes off.
+            InvalidError: The id is not printable ASCII of 200 characters at most.
+        """
+        webhook_id = headers.get("webhook-id", "")
+        timestamp = headers.get("webhook-timestamp", "")
+        signatures = headers.get("webhook-signature", "")
+        if not (webhook_id and timestamp and signatures):
+            raise UnauthorizedError(
+                "webhook-id, webhook-timestamp and webhook-signature are required"
+            )
+        if not _WEBHOOK_ID.fullmatch(webhook_id):
+            raise InvalidError("webhook-id", "is not printable ASCII, at most 200")
+        if not _TIMESTAMP.fullmatch(timestamp):
+            raise UnauthorizedError("webhook-timestamp is not Unix seconds")
+        if abs(self._clock() - int(timestamp)) > SIGNATURE_TOLERANCE_S:
+            raise UnauthorizedError("webhook-timestamp is more than 5 minutes off")
+        if not self._signed(f"{webhook_id}.{timestamp}.".encode() + body, signatures):
+            raise UnauthorizedError("webhook-signature does not match")
+        return webhook_id
+
+    def _signed(self, content: bytes, signatures: str) -> bool:
+        expected = [
+            base64.b64encode(hmac.digest(key, content, "sha256")) for key in self._keys
+        ]
+        offered = [
+            word.removeprefix("v1,").encode("utf-8", "replace")
+            for word in signatures.split()[:16]
+            if word.startswith("v1,")
+        ]
+        matches = [hmac.compare_digest(one, two) for one in offered for two in expected]
+        return any(matches)
+
+
+def _digest(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()
+
+
+def _viewer(claims: Mapping[str, object]) -> Viewer:
+    files, owner = claims.get("files"), claims.get("owner")
+    expires_at = claims["exp"]
+    return Viewer(
+        files=frozenset(one for one in files if isinstance(one, str))
+        if isinstance(files, list)
+        else frozenset(),
+        owner=owner if isinstance(owner, str) and owner else None,
+        expires_at=float(expires_at) if isinstance(expires_at, int | float) else 0.0,
+    )

@@ -1,0 +1,166 @@
+"""
+File id -> subscribers: who waits for what, and who is behind.
+
+A subscriber is a cursor, not a queue: the hub knows the last seq written to it
+and the newest seq that was rung for its file.  Whoever is below is behind, and
+the feed reads it forward from the table.  Nothing is buffered for anybody.
+
+`ring` never awaits; nothing here does.
+"""
+
+import asyncio
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+
+from gateway.model import FileId, Reading, Seq
+
+
+class Subscriber:
+    """
+    One waiting client and one file: a cursor.
+
+    Attributes:
+        file_id: What it waits for.
+        cursor: Last seq written to it, or `CURRENT` or `UNKNOWN` of
+            `protocol.cursor` until its first reading.
+        stalled: Whether it can take nothing now.  It is left alone, and says
+            `Hub.resume` when it can again.
+    """
+
+    __slots__ = ("cursor", "file_id", "stalled")
+
+    def __init__(self, file_id: FileId, cursor: int) -> None:
+        self.file_id = file_id
+        self.cursor = cursor
+        self.stalled = False
+
+    def deliver(self, reading: Reading | None) -> None:
+        """
+        Take what the table holds beyond the cursor, and move the cursor.
+
+        Args:
+            reading: None when there is no such file.
+        """
+        raise NotImplementedError
+
+    def end(self, reason: str) -> None:
+        """Say goodbye; called once, before the hub lets go of it."""
+        raise NotImplementedError
+
+
+class _File:
+    """The subscribers of one file, and the newest seq rung for it."""
+
+    __slots__ = ("head", "subscribers")
+
+    def __init__(self) -> None:
+        self.head = 0
+        self.subscribers: set[Subscriber] = set()
+
+
+class Hub:
+    """All waiting clients of one process."""
+
+    def __init__(self) -> None:
+        self.draining = False
+        self._files: dict[FileId, _File] = {}
+        self._behind: set[Subscriber] = set()
+        self._someone_is_behind = asyncio.Event()
+        self._subscribers = 0
+
+    def __len__(self) -> int:
+        return self._subscribers
+
+    def add(self, subscriber: Subscriber) -> None:
+        """Register a subscriber; its first reading is due at once."""
+        file = self._files.setdefault(subscriber.file_id, _File())
+        file.subscribers.add(subscriber)
+        self._subscribers += 1
+        self._fall_behind((subscriber,))
+
+    def remove(self, subscriber: Subscriber) -> None:
+        """Forget a subscriber; doing it twice is fine."""
+        file = self._files.get(subscriber.file_id)
+        if file is None or subscriber not in file.subscribers:
+            return
+        file.subscribers.remove(subscriber)
+        self._behind.discard(subscriber)
+        self._subscribers -= 1
+        if not file.subscribers:
+            del self._files[subscriber.file_id]
+
+    @contextmanager
+    def joined(self, *subscribers: Subscriber) -> Iterator[None]:
+        """Hold subscribers for as long as a block runs."""
+        for subscriber in subscribers:
+            self.add(subscriber)
+        try:
+            yield
+        finally:
+            for subscriber in subscribers:
+                self.remove(subscriber)
+
+    def ring(self, heads: Iterable[tuple[FileId, Seq]]) -> None:
+        """Learn which files have new events, and up to which seq."""
+        for file_id, seq in heads:
+            file = self._files.get(file_id)
+            if file is not None and seq > file.head:
+                file.head = seq
+                self._fall_behind(one for one in file.subscribers if one.cursor < seq)
+
+    def resume(self, subscriber: Subscriber) -> None:
+        """Hear that a subscriber can take events again, wherever it stands."""
+        subscriber.stalled = False
+        file = self._files.get(subscriber.file_id)
+        if (
+            file is not None
+            and subscriber in file.subscribers
+            and subscriber.cursor < file.head
+        ):
+            self._fall_behind((subscriber,))
+
+    def heads(self) -> Mapping[FileId, Seq]:
+        """Name every file that is waited for, and the lowest seq seen of it."""
+        return {
+            file_id: Seq(max(0, min(one.cursor for one in file.subscribers)))
+            for file_id, file in self._files.items()
+        }
+
+    async def behind(self) -> list[Subscriber]:
+        """Wait until someone is behind; take all who are and are not stalled."""
+        await self._someone_is_behind.wait()
+        self._someone_is_behind.clear()
+        taken = [one for one in self._behind if not one.stalled]
+        self._behind.clear()
+        return taken
+
+    def put_back(self, subscribers: Iterable[Subscriber]) -> None:
+        """Return those whose reading failed, unless they have gone since."""
+        self._fall_behind(
+            one
+            for one in subscribers
+            if (file := self._files.get(one.file_id)) and one in file.subscribers
+        )
+
+    def deliver(self, subscriber: Subscriber, reading: Reading | None) -> None:
+        """Hand a reading to a subscriber, unless it has gone since it was asked."""
+        file = self._files.get(subscriber.file_id)
+        if file is None or subscriber not in file.subscribers:
+            return
+        if reading is not None:
+            file.head = max(file.head, reading.head)
+        subscriber.deliver(reading)
+        if reading is not None and subscriber.cursor < file.head:
+            self._fall_behind((subscriber,))
+
+    def drain(self) -> None:
+        """Say goodbye to everybody; whoever comes now is refused."""
+        self.draining = True
+        for file in list(self._files.values()):
+            for subscriber in list(file.subscribers):
+                subscriber.end("drain")
+
+    def _fall_behind(self, subscribers: Iterable[Subscriber]) -> None:
+        self._behind.update(subscribers)
+        if self._behind:
+            self._someone_is_behind.set()

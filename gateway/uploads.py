@@ -1,0 +1,134 @@
+"""
+Signed uploads: what lets one browser put one object, once, and no other.
+
+The signature covers the key, the length, the type, the tag and, for a PUT, that
+nothing is there yet.  Virtual addressing, because the global host answers a
+fresh bucket with a redirect that breaks browser uploads.
+
+Source: facts in docs/decisions/0006-uploads.md; S3 User Guide, "Presigned URLs",
+"Conditional writes" (which a POST policy does not know).
+"""
+
+from contextlib import AsyncExitStack
+from datetime import datetime, timedelta
+from typing import Any, Self
+from urllib.parse import urlencode, urlsplit
+
+from aiobotocore.config import AioConfig
+from aiobotocore.session import get_session
+from msgspec import UNSET, Struct, UnsetType
+
+from gateway.model import FileId
+from gateway.protocol.registration import Registration
+
+TAG = "file_id"
+"""The object tag that repeats what the key says."""
+
+
+class Upload(Struct, frozen=True, kw_only=True):
+    """
+    How to upload, as the contract shows it.
+
+    Attributes:
+        headers: With a PUT: to be sent exactly so; the browser adds the length.
+        fields: With a POST: the form fields before ``file``.
+    """
+
+    method: str
+    url: str
+    headers: dict[str, str] | UnsetType = UNSET
+    fields: dict[str, str] | UnsetType = UNSET
+    expires_at: datetime
+
+
+class Uploads:
+    """
+    Signs uploads with the credentials of this machine.
+
+    Region, endpoint and credentials are botocore's own settings.
+    """
+
+    def __init__(self, bucket: str, prefix: str, *, life_s: int) -> None:
+        self._bucket = bucket
+        self._prefix = prefix
+        self._life_s = life_s
+        self._stack = AsyncExitStack()
+        self._s3: Any = None
+
+    async def __aenter__(self) -> Self:
+        self._s3 = await self._stack.enter_async_context(
+            get_session().create_client(
+                "s3",
+                config=AioConfig(
+                    signature_version="s3v4", s3={"addressing_style": "virtual"}
+                ),
+            )
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    async def sign(self, file_id: FileId, said: Registration, now: datetime) -> Upload:
+        """Sign the upload that a registration asked for."""
+        key = f"{self._prefix}{file_id}{said.extension}"
+        expires_at = now + timedelta(seconds=self._life_s)
+        if said.upload == "post":
+            return await self._sign_post(key, file_id, said, expires_at)
+        return await self._sign_put(key, file_id, said, expires_at)
+
+    async def origin(self) -> str:
+        """Name the origin that browsers upload to, for a security policy."""
+        url = await self._s3.generate_presigned_url(
+            "put_object", Params={"Bucket": self._bucket, "Key": "x"}
+        )
+        parts = urlsplit(url)
+        return f"{parts.scheme}://{parts.netloc}"
+
+    async def _sign_put(
+        self, key: str, file_id: FileId, said: Registration, expires_at: datetime
+    ) -> Upload:
+        tagging = urlencode({TAG: file_id})
+        url = await self._s3.generate_presigned_url(
+            "put_object",
+            Params={
+                "Bucket": self._bucket,
+                "Key": key,
+                "ContentLength": said.size,
+                "ContentType": said.content_type,
+                "Tagging": tagging,
+                "IfNoneMatch": "*",
+            },
+            ExpiresIn=self._life_s,
+        )
+        headers = {
+            "Content-Type": said.content_type,
+            "If-None-Match": "*",
+            "x-amz-tagging": tagging,
+        }
+        return Upload(method="PUT", url=url, headers=headers, expires_at=expires_at)
+
+    async def _sign_post(
+        self, key: str, file_id: FileId, said: Registration, expires_at: datetime
+    ) -> Upload:
+        fields = {
+            "Content-Type": said.content_type,
+            "tagging": f"<Tagging><TagSet><Tag><Key>{TAG}</Key>"
+            f"<Value>{file_id}</Value></Tag></TagSet></Tagging>",
+        }
+        signed = await self._s3.generate_presigned_post(
+            self._bucket,
+            key,
+            Fields=dict(fields),
+            Conditions=[
+                *({name: value} for name, value in fields.items()),
+                ["content-length-range", said.size, said.size],
+            ],
+            ExpiresIn=self._life_s,
+        )
+        return Upload(
+            method="POST",
+            url=signed["url"],
+            fields=signed["fields"],
+            expires_at=expires_at,
+        )

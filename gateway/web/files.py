@@ -1,0 +1,113 @@
+"""Registering files, and telling the whole story of one."""
+
+from datetime import UTC, datetime
+
+import msgspec
+from aiohttp import web
+from msgspec import Struct
+
+from gateway.auth import WatchTokens
+from gateway.config import Config
+from gateway.errors import NotFoundError
+from gateway.model import FileId, FileState
+from gateway.protocol import registration
+from gateway.store.files import Files, new_file_id, registered
+from gateway.store.history import History, StoryEvent
+from gateway.uploads import Upload, Uploads
+from gateway.web.access import Access
+from gateway.web.body import read_body
+
+
+class _Watch(Struct, frozen=True):
+    """How to follow a file: nothing can happen before cursor `after`."""
+
+    events_url: str
+    token: str
+    expires_at: datetime
+    after: int
+
+
+class _Registered(Struct, frozen=True):
+    file: FileState
+    upload: Upload
+    watch: _Watch
+
+
+class _Story(Struct, frozen=True):
+    file: msgspec.Raw
+    events: list[StoryEvent]
+
+
+class FileRoutes:
+    """The routes of the app's back end."""
+
+    def __init__(
+        self,
+        config: Config,
+        access: Access,
+        files: Files,
+        history: History,
+        uploads: Uploads,
+    ) -> None:
+        self._config = config
+        self._access = access
+        self._files = files
+        self._history = history
+        self._uploads = uploads
+        self._tokens = WatchTokens(config.token_secrets)
+
+    async def create(self, request: web.Request) -> web.Response:
+        """
+        Register a file: its row, a signed upload, a watch token.
+
+        Raises:
+            UnauthorizedError: No API key.
+            InvalidError: naming the field; nothing was stored.
+            UnavailableError: It cannot be signed or stored now; nothing was.
+        """
+        self._access.back_end(request)
+        said = registration.decode(
+            await read_body(request), max_upload_bytes=self._config.max_upload_bytes
+        )
+        now = datetime.now(UTC)
+        state = registered(new_file_id(), said, now)
+        upload = await self._uploads.sign(state.id, said, now)
+        await self._files.create(state)
+        answer = _Registered(state, upload, self._watch(state))
+        return web.Response(
+            status=201,
+            body=msgspec.json.encode(answer),
+            content_type="application/json",
+            charset="utf-8",
+            headers={"Location": f"/v1/files/{state.id}", "Cache-Control": "no-store"},
+        )
+
+    async def story(self, request: web.Request) -> web.Response:
+        """
+        Tell every retained event of a file, who sent it and when.
+
+        Raises:
+            UnauthorizedError: No API key.
+            NotFoundError: There is no such file.
+        """
+        self._access.back_end(request)
+        events = await self._history.story(FileId(request.match_info["file_id"]))
+        if not events:
+            raise NotFoundError
+        return web.Response(
+            body=msgspec.json.encode(_Story(events[-1].state, events)),
+            content_type="application/json",
+            charset="utf-8",
+            headers={"Cache-Control": "no-store"},
+        )
+
+    def _watch(self, state: FileState) -> _Watch:
+        token, expires_at = self._tokens.mint(
+            state.id, life_s=self._config.watch_token_seconds
+        )
+        return _Watch(
+            events_url=f"{self._config.base_url}v1/files/{state.id}/events",
+            token=token,
+            expires_at=datetime.fromtimestamp(expires_at, UTC),
+            after=state.seq,
+        )

@@ -1,0 +1,63 @@
+"""Is the process alive, is it ready, what has it been doing."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import msgspec
+from aiohttp import web
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from gateway.errors import UnavailableError
+from gateway.hub import Hub
+from gateway.telemetry import Metrics
+
+DATABASE_TIMEOUT_S = 2.0
+
+
+class Health:
+    """The routes of operators and load balancers."""
+
+    def __init__(
+        self,
+        hub: Hub,
+        metrics: Metrics,
+        *,
+        listening: Callable[[], bool],
+        ping: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._hub = hub
+        self._metrics = metrics
+        self._listening = listening
+        self._ping = ping
+
+    async def alive(self, _: web.Request) -> web.Response:
+        """Answer while the process lives; never a reason to restart it."""
+        return web.json_response({"alive": True})
+
+    async def ready(self, _: web.Request) -> web.Response:
+        """Say whether new clients should be sent here, and if not, why."""
+        checks = {
+            "listener": self._listening(),
+            "database": await self._reaches_database(),
+            "not_draining": not self._hub.draining,
+        }
+        ready = all(checks.values())
+        return web.Response(
+            status=200 if ready else 503,
+            body=msgspec.json.encode({"ready": ready, "checks": checks}),
+            content_type="application/json",
+            headers={"Cache-Control": "no-store"},
+        )
+
+    async def metrics(self, _: web.Request) -> web.Response:
+        """Give every metric in Prometheus' text format."""
+        body = generate_latest(self._metrics.registry)
+        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+    async def _reaches_database(self) -> bool:
+        try:
+            async with asyncio.timeout(DATABASE_TIMEOUT_S):
+                await self._ping()
+        except (UnavailableError, TimeoutError):
+            return False
+        return True

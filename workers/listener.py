@@ -1,0 +1,189 @@
+"""
+The listener: a Postgres session that hears the doorbell, and proves it.
+
+A session can look alive and hear nothing (a pooler in between, a half-open
+connection, a stopped server), and asyncpg notices none of these.  So the
+listener notifies itself a nonce and waits for the echo.  A missed echo
+terminates the session; a new one LISTENs and then looks at the table for
+whatever rang meanwhile.  While deaf, it looks again and again, slowly: a lost
+doorbell is a delay, never a lost event.
+
+Dependencies: a session of its own (`LISTEN_DATABASE_URL`), never the pool and
+never a transaction pooler.
+"""
+
+import asyncio
+import logging
+import secrets
+import socket
+import time
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
+
+import asyncpg
+
+from gateway.errors import UnavailableError
+from gateway.model import FileId, Seq
+from gateway.protocol import notification
+from gateway.telemetry import Metrics
+
+ECHO_INTERVAL_S = 2.0
+ECHO_TIMEOUT_S = 3.0
+DEAF_LOOK_INTERVAL_S = 1.0
+CONNECT_TIMEOUT_S = 5.0
+_MAX_BACKOFF_S = 2.0
+
+_log = logging.getLogger("reelready.listener")
+
+
+class Listener:
+    """
+    Keeps the doorbell connected.
+
+    Attributes:
+        listening: Set while the newest echo came back.
+    """
+
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        ring: Callable[[Iterable[tuple[FileId, Seq]]], None],
+        look: Callable[[], Awaitable[None]],
+        metrics: Metrics,
+        safety_look_s: float,
+        echo_interval_s: float = ECHO_INTERVAL_S,
+        echo_timeout_s: float = ECHO_TIMEOUT_S,
+    ) -> None:
+        self.listening = asyncio.Event()
+        self._dsn = dsn
+        self._ring = ring
+        self._look = look
+        self._metrics = metrics
+        self._safety_look_s = safety_look_s
+        self._echo_interval_s = echo_interval_s
+        self._echo_timeout_s = echo_timeout_s
+        self._echoes: dict[str, asyncio.Future[None]] = {}
+
+    async def run(self) -> None:
+        """Listen until cancelled, through every failure of the database."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._look_regularly())
+            backoff_s = 0.05
+            while True:
+                if await self._listen_once():
+                    backoff_s = 0.05
+                await asyncio.sleep(backoff_s)
+                backoff_s = min(backoff_s * 2, _MAX_BACKOFF_S)
+                self._metrics.listener_reconnects.inc()
+
+    async def _listen_once(self) -> bool:
+        """Hold one session until it fails; returns whether it ever heard."""
+        session: asyncpg.Connection[asyncpg.Record] | None = None
+        heard = False
+        try:
+            session = await asyncpg.connect(
+                self._dsn,
+                timeout=CONNECT_TIMEOUT_S,
+                server_settings={"application_name": "reelready-listener"},
+            )
+            _keep_alive(session)
+            await session.add_listener(notification.CHANNEL, self._on_notification)
+            while True:
+                await self._hear_echo(session)
+                if not heard:
+                    heard = True
+                    await self._hearing()
+                await self._pause(session)
+        except (
+            OSError,
+            TimeoutError,
+            asyncpg.PostgresError,
+            asyncpg.InterfaceError,
+            UnavailableError,
+        ) as error:
+            _log.warning("listener lost: %s", error or type(error).__name__)
+        finally:
+            self.listening.clear()
+            self._metrics.listener_up.set(0)
+            if session is not None:
+                session.terminate()
+        return heard
+
+    async def _hearing(self) -> None:
+        """Catch up on what rang while nobody listened, then say so."""
+        await self._look()
+        self.listening.set()
+        self._metrics.listener_up.set(1)
+        _log.info("listening")
+
+    async def _hear_echo(self, session: "asyncpg.Connection[asyncpg.Record]") -> None:
+        nonce = secrets.token_hex(8)
+        heard = asyncio.get_running_loop().create_future()
+        self._echoes[nonce] = heard
+        rung_at = time.perf_counter()
+        try:
+            async with asyncio.timeout(self._echo_timeout_s):
+                await session.execute(
+                    "select pg_notify($1, $2)",
+                    notification.CHANNEL,
+                    notification.echo(nonce),
+                )
+                await heard
+        finally:
+            del self._echoes[nonce]
+        self._metrics.listener_echo_seconds.set(time.perf_counter() - rung_at)
+
+    async def _pause(self, session: "asyncpg.Connection[asyncpg.Record]") -> None:
+        """Wait for the next echo, or less if the session ends meanwhile."""
+        ended = asyncio.Event()
+
+        def on_end(_: object) -> None:
+            ended.set()
+
+        session.add_termination_listener(on_end)
+        try:
+            async with asyncio.timeout(self._echo_interval_s):
+                await ended.wait()
+        except TimeoutError:
+            session.remove_termination_listener(on_end)
+            return
+        raise ConnectionResetError("the session was ended")
+
+    def _on_notification(
+        self, _session: object, _pid: int, _channel: str, payload: object
+    ) -> None:
+        text = str(payload)
+        nonce = notification.echoed(text)
+        if nonce is None:
+            self._ring(notification.decode(text))
+        elif (heard := self._echoes.get(nonce)) and not heard.done():
+            heard.set_result(None)
+
+    async def _look_regularly(self) -> None:
+        """Look at the table: often while deaf, seldom as a safety net."""
+        looked_at = time.monotonic()
+        while True:
+            await asyncio.sleep(DEAF_LOOK_INTERVAL_S)
+            due_at = looked_at + self._safety_look_s
+            if self.listening.is_set() and time.monotonic() < due_at:
+                continue
+            looked_at = time.monotonic()
+            with suppress(UnavailableError):
+                await self._look()
+
+
+def _keep_alive(session: "asyncpg.Connection[asyncpg.Record]") -> None:
+    """Let the kernel notice a dead peer too; asyncpg leaves keepalive off."""
+    transport = session._transport  # type: ignore[attr-defined]  # noqa: SLF001 - asyncpg shows its socket no other way
+    sock = transport.get_extra_info("socket")
+    if sock is None or sock.family == socket.AF_UNIX:
+        return
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, seconds in (
+        ("TCP_KEEPIDLE", 5),
+        ("TCP_KEEPINTVL", 2),
+        ("TCP_KEEPCNT", 2),
+    ):
+        if hasattr(socket, name):
+            sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), seconds)
