@@ -1,0 +1,275 @@
+"""
+Every part of the local cloud, started in the order of what needs what.
+
+The database and the AWS stand-ins come up side by side, then the gateway and
+the worker.  Everything lies on one exit stack, so that a start that fails half
+way, or is interrupted, undoes what was done.
+"""
+
+import asyncio
+import contextlib
+import os
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+from aiohttp import web
+
+from local.bucket import deploy_bucket
+from local.child import Child
+from local.data_folder import DataFolder, opened
+from local.environment import (
+    ACCESS_KEY,
+    CODE,
+    LOOPBACK,
+    REGION,
+    SECRET_KEY,
+    UPLOAD_PREFIX,
+    Endpoints,
+    gateway_environment,
+    lambda_environment,
+    s3_client,
+)
+from local.events import EventRouter
+from local.lambda_runtime import LambdaFunction
+from local.mediaconvert import MediaConvert
+from local.postgres import Postgres, PostgresError
+from local.s3 import S3
+from local.settings import Settings, StartError
+from local.watchdog import Watchdog
+from workers.migrate import migrate
+
+_DATABASE_TIMEOUT_S = 10.0
+_READY_TIMEOUT_S = 60.0
+_POLL_S = 0.02
+_POSTGRES_POLL_S = 0.2
+_JOB_CHANGES = {
+    "source": ["aws.mediaconvert"],
+    "detail-type": ["MediaConvert Job State Change"],
+}
+
+Say = Callable[[str], None]
+
+
+@contextlib.asynccontextmanager
+async def local_cloud(
+    settings: Settings, *, environ: Mapping[str, str], say: Say
+) -> AsyncIterator[str]:
+    """
+    Run everything; the value is the gateway's URL, once it is ready.
+
+    Args:
+        settings: Where and how.
+        environ: What the children's environments start from.
+        say: Shows one line to the person at the terminal.
+
+    Raises:
+        StartError, PostgresError: Something it needs is not to be had.
+    """
+    async with contextlib.AsyncExitStack() as leave:
+        watchdog = leave.enter_context(Watchdog())
+        folder = leave.enter_context(opened(settings.data_dir, watchdog))
+        cloud = _Cloud(settings, folder, watchdog, say, leave)
+        await cloud.start(environ)
+        yield f"http://{LOOPBACK}:{cloud.port}/"
+
+
+class _Cloud:
+    """The parts, and the exit stack they lie on."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        folder: DataFolder,
+        watchdog: Watchdog,
+        say: Say,
+        leave: contextlib.AsyncExitStack,
+    ) -> None:
+        self.port = _free_port(settings.port)
+        self._settings = settings
+        self._folder = folder
+        self._watchdog = watchdog
+        self._say = say
+        self._leave = leave
+        self._postgres: Postgres | None = None
+        self._children: list[Child] = []
+
+    async def start(self, environ: Mapping[str, str]) -> None:
+        async with asyncio.TaskGroup() as both:
+            database_url = both.create_task(self._start_database())
+            endpoints = both.create_task(self._start_aws())
+        env = gateway_environment(
+            environ,
+            endpoints.result(),
+            database_url=database_url.result(),
+            token_secret=self._folder.token_secret(),
+        )
+        gateway = self._child("gateway", "-m", "local.gateway", env=env)
+        worker = self._child("worker", "-m", "gateway", "worker", env=env)
+        self._children = [gateway, worker]
+        await self._leave.enter_async_context(_together(gateway, worker))
+        worker.keep()
+        await gateway.until(_ready(f"{endpoints.result().gateway_url}/readyz"))
+
+    async def _start_database(self) -> str:
+        url = self._settings.database_url
+        if not url:
+            folder = self._folder.postgres if self._folder.is_kept else None
+            postgres = Postgres(folder, watchdog=self._watchdog)
+            self._postgres = await self._leave.enter_async_context(postgres)
+            await self._leave.enter_async_context(
+                _background(self._keep_postgres(postgres))
+            )
+            url = postgres.url
+        await _migrate(url)
+        return url
+
+    async def _start_aws(self) -> Endpoints:
+        router = EventRouter(faults=self._settings.faults)
+        s3 = S3(
+            self._folder.objects,
+            access_keys={ACCESS_KEY: SECRET_KEY},
+            region=REGION,
+            on_event=router.put_s3_event,
+        )
+        s3_url = await self._serve(s3.app())
+        mediaconvert = MediaConvert(
+            s3=s3_client(s3_url),
+            on_event=router.put_event,
+            region=REGION,
+            work_dir=self._folder.conversions,
+            status_interval_s=self._settings.status_interval_s,
+        )
+        mediaconvert_url = await self._serve(mediaconvert.app())
+        endpoints = Endpoints(
+            gateway_port=self.port, s3_url=s3_url, mediaconvert_url=mediaconvert_url
+        )
+        async with asyncio.TaskGroup() as both:
+            both.create_task(deploy_bucket(s3_url, origins=_origins(self.port)))
+            both.create_task(self._leave.enter_async_context(mediaconvert))
+        await self._start_functions(router, endpoints)
+        return endpoints
+
+    async def _start_functions(self, router: EventRouter, endpoints: Endpoints) -> None:
+        converter, saver = [
+            await self._leave.enter_async_context(
+                LambdaFunction(
+                    name,
+                    f"lambdas.{module}.handler",
+                    env=lambda_environment(endpoints),
+                    code_dir=CODE,
+                )
+            )
+            for name, module in (
+                ("VideoMediaConverter", "video_media_converter"),
+                ("HLSFileManifestSaver", "hls_file_manifest_saver"),
+            )
+        ]
+        router.add_notification(
+            "VideoMediaConverter", converter.invoke, prefix=UPLOAD_PREFIX
+        )
+        router.add_rule("HLSFileManifestSaver", _JOB_CHANGES, saver.invoke)
+        await self._leave.enter_async_context(router)
+
+    async def _serve(self, app: web.Application) -> str:
+        """Serve it on a free port of this machine; the value is its URL."""
+        runner = web.AppRunner(
+            app, access_log=None, handler_cancellation=True, shutdown_timeout=0.5
+        )
+        await runner.setup()
+        self._leave.push_async_callback(runner.cleanup)
+        await web.TCPSite(runner, LOOPBACK, 0).start()
+        return f"http://{LOOPBACK}:{runner.addresses[0][1]}"
+
+    def _child(self, name: str, *arguments: str, env: Mapping[str, str]) -> Child:
+        return Child(
+            name,
+            [sys.executable, *arguments],
+            env=env,
+            log=self._folder.logs / f"{name}.log",
+            watchdog=self._watchdog,
+            say=self._say,
+            on_change=self._say_children,
+        )
+
+    def _say_children(self) -> None:
+        pids = {"supervisor": os.getpid(), "watchdog": self._watchdog.pid}
+        if self._postgres is not None:
+            pids["postgres"] = self._postgres.pid
+        pids |= {child.name: child.pid for child in self._children}
+        self._folder.say_children({name: pid for name, pid in pids.items() if pid})
+
+    async def _keep_postgres(self, postgres: Postgres) -> None:
+        while True:
+            await asyncio.sleep(_POSTGRES_POLL_S)
+            if postgres.is_alive:
+                continue
+            self._say("Postgres ended; starting it again.")
+            try:
+                await postgres.restart()
+            except PostgresError as error:
+                self._say(str(error))
+            self._say_children()
+
+
+async def _migrate(url: str) -> None:
+    parts = urlsplit(url)
+    where = f"{parts.hostname}:{parts.port or 5432}{parts.path}"
+    try:
+        async with asyncio.timeout(_DATABASE_TIMEOUT_S):
+            await migrate(url)
+    except TimeoutError:
+        msg = f"DATABASE_URL: {where} does not answer"
+        raise StartError(msg) from None
+    except Exception as error:  # whatever the driver raises
+        msg = f"DATABASE_URL: {where}: {' '.join(str(error).split())}"
+        raise StartError(msg) from error
+
+
+async def _ready(url: str) -> None:
+    """Wait until the gateway says so."""
+    async with asyncio.timeout(_READY_TIMEOUT_S), aiohttp.ClientSession() as session:
+        while True:
+            with contextlib.suppress(aiohttp.ClientError):
+                async with session.get(url) as answer:
+                    if answer.status == 200:  # noqa: PLR2004 - HTTP
+                        return
+            await asyncio.sleep(_POLL_S)
+
+
+@contextlib.asynccontextmanager
+async def _together(*children: Child) -> AsyncIterator[None]:
+    """Run them, and end them at the same time: each may take its grace."""
+    for child in children:
+        child.start()
+    try:
+        yield
+    finally:
+        await asyncio.gather(*(child.stop() for child in children))
+
+
+@contextlib.asynccontextmanager
+async def _background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    task = asyncio.ensure_future(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
+
+
+def _origins(port: int) -> list[str]:
+    return [f"http://{LOOPBACK}:{port}", f"http://localhost:{port}"]
+
+
+def _free_port(wanted: int) -> int:
+    """The port, when nobody has it; 0 finds one."""
+    try:
+        with socket.create_server((LOOPBACK, wanted)) as probe:
+            return int(probe.getsockname()[1])
+    except OSError as error:
+        msg = f"PORT: {wanted} on {LOOPBACK}: {error.strerror}: choose another by PORT="
+        raise StartError(msg) from error
