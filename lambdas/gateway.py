@@ -1,0 +1,155 @@
+"""
+Posts to the gateway, signed by Standard Webhooks.
+
+The one rule: the same ``webhook-id`` always comes with the same body.  The
+gateway refuses anything else, and that refusal would lose the report.  So the
+id ends in a digest of the body: a redelivered event repeats the id byte for
+byte, while a manifest that could be completed only the second time, or by a
+newer release of this code, is a post of its own (and stale, if it says nothing
+new).
+
+Source: https://www.standardwebhooks.com, CONTRACT section 3, "Ingest".
+"""
+
+import base64
+import hashlib
+import hmac
+import http.client
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from lambdas.errors import GatewayRefusedError, GatewayUnavailableError
+from lambdas.log import log
+from lambdas.settings import GatewaySettings
+
+TIMEOUT_S = 5.0
+"""Longest silence of the gateway within one try."""
+
+PAUSES_S = (0.2, 1.0)
+"""Waits between tries: a gateway that restarts is back before AWS's retry."""
+
+_MAX_ANSWER_BYTES = 64 * 1024
+_MAX_SHOWN_CHARACTERS = 500
+_RETRYABLE = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS}
+_FIRST_SERVER_ERROR = 500
+
+
+def signature(secret: bytes, webhook_id: str, timestamp_s: int, body: bytes) -> str:
+    """The ``webhook-signature`` header of one post."""
+    signed = f"{webhook_id}.{timestamp_s}.".encode() + body
+    digest = hmac.new(secret, signed, hashlib.sha256).digest()
+    return f"v1,{base64.b64encode(digest).decode()}"
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """
+    The gateway as the Lambdas see it: two doors, both idempotent.
+
+    Attributes:
+        sleep: Waits some seconds between two tries.
+    """
+
+    settings: GatewaySettings
+    sleep: Callable[[float], None] = time.sleep
+
+    def report(self, file_id: str, cause: str, report: Mapping[str, object]) -> None:
+        """
+        Say what happened to a file.
+
+        Args:
+            cause: Names the event behind it, the same on every delivery.
+
+        Raises:
+            GatewayRefusedError: The answer is final: no such file, a wrong
+                key, a report it cannot read.
+            GatewayUnavailableError: It is away, also after some tries.
+        """
+        self._post(file_id, "reports", cause, report)
+
+    def manifest(
+        self, file_id: str, cause: str, manifest: Mapping[str, object]
+    ) -> None:
+        """Complete a file.  Arguments and errors as for `report`."""
+        self._post(file_id, "manifest", cause, manifest)
+
+    def _post(
+        self, file_id: str, door: str, cause: str, content: Mapping[str, object]
+    ) -> None:
+        body = json.dumps(
+            content, ensure_ascii=False, separators=(",", ":"), sort_keys=True
+        ).encode()
+        webhook_id = f"{cause}-{hashlib.sha256(body).hexdigest()[:16]}"
+        url = f"{self.settings.url}/v1/files/{file_id}/{door}"
+        answer = self._send_until_answered(url, webhook_id, body)
+        log(
+            "info",
+            f"{door}.posted",
+            file_id=file_id,
+            type=content.get("type"),
+            webhook_id=webhook_id,
+            answer=answer,
+        )
+
+    def _send_until_answered(self, url: str, webhook_id: str, body: bytes) -> str:
+        for pause_s in PAUSES_S:
+            try:
+                return self._send(url, webhook_id, body)
+            except GatewayUnavailableError as problem:
+                log("warning", "gateway.unavailable", url=url, problem=problem)
+            self.sleep(pause_s)
+        return self._send(url, webhook_id, body)
+
+    def _send(self, url: str, webhook_id: str, body: bytes) -> str:
+        timestamp_s = int(time.time())
+        request = urllib.request.Request(  # noqa: S310 - settings allow http(s) only
+            url,
+            data=body,
+            headers={
+                "content-type": "application/json",
+                "webhook-id": webhook_id,
+                "webhook-timestamp": str(timestamp_s),
+                "webhook-signature": signature(
+                    self.settings.secret, webhook_id, timestamp_s, body
+                ),
+            },
+        )
+        try:
+            return _answer_to(request)
+        except (OSError, http.client.HTTPException) as problem:
+            msg = f"{url} cannot be reached: {problem}"
+            raise GatewayUnavailableError(msg) from problem
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """A signed post is for the host in the settings and for no other."""
+
+    def redirect_request(self, *_: object) -> None:
+        return None
+
+
+_OPENER = urllib.request.build_opener(_NoRedirects)
+
+
+def _answer_to(request: urllib.request.Request) -> str:
+    try:
+        with _OPENER.open(request, timeout=TIMEOUT_S) as answer:
+            return _text(answer)
+    except urllib.error.HTTPError as problem:
+        with problem:
+            text = _text(problem)
+        if problem.code in _RETRYABLE or problem.code >= _FIRST_SERVER_ERROR:
+            msg = f"the gateway answered {problem.code}: {text}"
+            raise GatewayUnavailableError(msg) from None
+        raise GatewayRefusedError(problem.code, text) from None
+
+
+def _text(answer: http.client.HTTPResponse | urllib.error.HTTPError) -> str:
+    """The start of an answer, fit for one line of a log."""
+    text = answer.read(_MAX_ANSWER_BYTES).decode(errors="replace")
+    return text[:_MAX_SHOWN_CHARACTERS]
