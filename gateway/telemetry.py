@@ -7,7 +7,13 @@ No metric has a label whose values grow with files, users or addresses.
 import logging
 import sys
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+)
 from pythonjsonlogger.json import JsonFormatter
 
 _FAST_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
@@ -17,6 +23,7 @@ class Metrics:
     """Every metric, on a registry of its own so that tests can build many."""
 
     def __init__(self) -> None:
+        disable_created_metrics()
         registry = self.registry = CollectorRegistry()
 
         def counter(name: str, about: str, *labels: str) -> Counter:

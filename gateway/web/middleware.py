@@ -63,7 +63,7 @@ def problems() -> Middleware:
             )
         except ConnectionError:
             raise
-        except Exception:
+        except Exception:  # noqa: BLE001 - the last line of defence of one request
             _log.exception("%s %s failed", request.method, request.path)
             return _problem(problem.encode("internal", 500, "see the log"), 500, {})
 
@@ -109,6 +109,7 @@ def finish_headers(
 
     async def finish(request: web.Request, response: web.StreamResponse) -> None:
         headers = response.headers
+        headers["Server"] = "reelready"
         headers["X-Content-Type-Options"] = "nosniff"
         headers["Referrer-Policy"] = "no-referrer"
         if not origins:

@@ -45,7 +45,7 @@ class _Poll(Subscriber):
             if not self.answer.done():
                 self.answer.set_result(reading)
 
-    def end(self, reason: str) -> None:
+    def end(self, reason: str) -> None:  # noqa: ARG002 - a poll has no bye to put it in
         if not self.first.done():
             self.first.set_exception(UnavailableError("the table cannot be read now"))
         elif not self.answer.done():

@@ -15,6 +15,7 @@ import time
 from collections.abc import Mapping
 
 from aiohttp import web
+from prometheus_client import Counter
 
 from gateway.auth import Viewer
 from gateway.config import Config
@@ -63,11 +64,11 @@ class _Leg(Subscriber):
             self.first.set_exception(UnavailableError("no reading yet"))
         self._stream.wake.set()
 
-    def take(self, *, numbered: bool) -> tuple[bytes, int]:
-        """Frame what was read, move the cursor; returns bytes and event count."""
+    def take(self, *, numbered: bool) -> list[bytes]:
+        """Frame what was read, and move the cursor."""
         reading, self.reading = self.reading, None
         if reading is None:
-            return b"", 0
+            return []
         frames = [
             sse.event(event.seq, event.data) if numbered else sse.unnumbered(event.data)
             for event in reading.events
@@ -76,7 +77,7 @@ class _Leg(Subscriber):
             frames.insert(0, sse.reset(reading.reset))
         self.cursor = reading.events[-1].seq if reading.events else reading.head
         self.final = reading.final
-        return b"".join(frames), len(reading.events)
+        return frames
 
 
 class _Stream:
@@ -89,13 +90,19 @@ class _Stream:
     """
 
     def __init__(
-        self, cursors: Mapping[FileId, int], *, numbered: bool, ends_at: float
+        self,
+        cursors: Mapping[FileId, int],
+        *,
+        numbered: bool,
+        ends_at: float,
+        delivered: Counter,
     ) -> None:
         self.reason: str | None = None
         self.wake = asyncio.Event()
         self.legs = [_Leg(file_id, after, self) for file_id, after in cursors.items()]
         self._numbered = numbered
         self._ends_at = ends_at
+        self._delivered = delivered
 
     async def first_readings(self) -> list[Reading | None]:
         """
@@ -134,9 +141,10 @@ class _Stream:
 
     async def _flush(self, response: web.StreamResponse, hub: Hub) -> None:
         for leg in self.legs:
-            frames, _ = leg.take(numbered=self._numbered)
+            frames = leg.take(numbered=self._numbered)
             if frames:
-                await response.write(frames)
+                await response.write(b"".join(frames))
+                self._delivered.inc(len(frames))
             if leg.stalled:
                 hub.resume(leg)
 
@@ -196,7 +204,12 @@ class Streams:
         numbered: bool,
     ) -> web.StreamResponse:
         ends_at, at_end = self._planned_end(viewer)
-        stream = _Stream(cursors, numbered=numbered, ends_at=ends_at)
+        stream = _Stream(
+            cursors,
+            numbered=numbered,
+            ends_at=ends_at,
+            delivered=self._metrics.events.labels("sse"),
+        )
         with self._hub.joined(*stream.legs):
             readings = await stream.first_readings()
             for leg, reading in zip(stream.legs, readings, strict=True):
