@@ -1,0 +1,103 @@
+"""
+Where a watch of one file stands: pure decisions, no I/O.
+
+The cursor is the seq of the last state handed on, so whatever a connection
+repeats or loses, nothing is handed on twice and nothing newer is missed.
+
+Source: CONTRACT "SSE"; AWS Builders' Library, "Timeouts, retries, and backoff
+with jitter" (full jitter).
+"""
+
+import random
+
+import msgspec
+
+from gateway.model import FileState
+from gateway.protocol.sse_parser import ServerEvent, SseParser
+
+FIRST_RETRY_S = 2.0
+MAX_RETRY_S = 300.0
+MAX_BACKOFF_S = 30.0
+
+
+class Bye(msgspec.Struct, frozen=True):
+    """What a planned close says."""
+
+    reason: str = ""
+
+
+class Following:
+    """
+    One watch, over as many connections as it takes.
+
+    Attributes:
+        cursor: Seq of the last state handed on; None asks for the current one.
+        final: Whether nothing can follow any more.
+        retry_s: The reconnect delay that the gateway asked for last.
+    """
+
+    def __init__(self, after: int | None = None) -> None:
+        self.cursor = after
+        self.final = False
+        self.retry_s = FIRST_RETRY_S
+        self._parser = SseParser()
+        self._failures = 0
+        self._at_least_s = 0.0
+
+    def begin(self) -> None:
+        """Expect the bytes of a new connection."""
+        self._parser = SseParser()
+
+    def feed(self, chunk: bytes) -> list[FileState]:
+        """
+        Take what arrived; give the newer states it brought.
+
+        Raises:
+            ValueError: It is not what a gateway sends.
+        """
+        try:
+            events = self._parser.feed(chunk)
+            states = [state for event in events if (state := self._take(event))]
+        except msgspec.DecodeError as error:
+            raise ValueError(str(error)) from error
+        if self._parser.retry_ms is not None:
+            self.retry_s = min(self._parser.retry_ms / 1000, MAX_RETRY_S)
+        return states
+
+    def failed(self, *, at_least_s: float = 0.0) -> None:
+        """
+        Count a connection that could not be made, or broke.
+
+        Args:
+            at_least_s: What the refusal asked to wait (``Retry-After``).
+        """
+        self._failures += 1
+        self._at_least_s = at_least_s
+
+    def delay_s(self) -> float:
+        """Seconds to wait before the next connection."""
+        if not self._failures:
+            return self.retry_s
+        at_least_s, self._at_least_s = self._at_least_s, 0.0
+        most_s = min(MAX_BACKOFF_S, self.retry_s * 2 ** min(self._failures, 10))
+        return at_least_s + random.uniform(0, most_s)  # noqa: S311 - spreads a herd, guards nothing
+
+    def _take(self, event: ServerEvent) -> FileState | None:
+        self._failures = 0
+        match event.type:
+            case "message":
+                return self._newer(msgspec.json.decode(event.data, type=FileState))
+            case "reset":
+                self.cursor = None
+            case "bye":
+                bye = msgspec.json.decode(event.data, type=Bye)
+                self.final = bye.reason == "final"
+            case _:
+                pass
+        return None
+
+    def _newer(self, state: FileState) -> FileState | None:
+        if self.cursor is not None and state.seq <= self.cursor:
+            return None
+        self.cursor = state.seq
+        return state

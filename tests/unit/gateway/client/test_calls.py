@@ -1,0 +1,235 @@
+import asyncio
+import hashlib
+import random
+import re
+import socket
+
+import pytest
+
+from gateway.client import (
+    Client,
+    NotAGatewayError,
+    NotPlayableError,
+    RefusedError,
+    calls,
+    following,
+)
+from gateway.errors import InvalidError, UnavailableError
+from gateway.protocol import sse
+from tests.unit.gateway.small_gateway import (
+    API_KEY,
+    DROP,
+    HELLO,
+    failing,
+    frame,
+    playing,
+    small_gateway,
+    state,
+)
+
+FIRST = state()
+STORY = [FIRST, *playing(FIRST)]
+
+
+@pytest.fixture
+async def gateway():
+    async with small_gateway() as small:
+        yield small
+
+
+@pytest.fixture
+async def client(gateway):
+    async with Client(gateway.url, api_key=API_KEY) as client:
+        yield client
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch):
+    monkeypatch.setattr(following, "MAX_BACKOFF_S", 0.02)
+
+
+async def _seqs(watch):
+    async with asyncio.timeout(10):
+        return [one.seq async for one in watch]
+
+
+async def test_a_whole_story(gateway, client, tmp_path):
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(b"0123456789")
+
+    registered = await client.upload(path, owner="u-17", metadata={"a": 1})
+    file = await client.ready(registered.file.id, timeout_s=10)
+
+    assert "http://cdn.test/video/hls/f-1/master.m3u8" == file.playback.hls_url
+    assert [
+        {
+            "name": "clip.mp4",
+            "content_type": "video/mp4",
+            "size": 10,
+            "metadata": {"a": 1},
+            "owner": "u-17",
+        }
+    ] == gateway.registrations
+    assert {f"Bearer {API_KEY}"} == set(gateway.authorizations)
+
+
+async def test_the_upload_is_what_was_signed(gateway, client, tmp_path):
+    content = random.Random(1).randbytes(3_000_001)
+    path = tmp_path / "휴가 +%.mov"
+    path.write_bytes(content)
+    counted = []
+
+    await client.upload(path, on_bytes=counted.append)
+
+    [(raw_path, headers, size, digest)] = gateway.puts
+    assert "/bucket/f-1.mp4?X-Sig=a%2Fb%20c%2B&tag=f-1" == raw_path
+    assert "3000001" == headers["Content-Length"]
+    assert "video/quicktime" == headers["Content-Type"]
+    assert "*" == headers["If-None-Match"]
+    assert not headers.keys() & {"Authorization", "Transfer-Encoding", "Cookie"}
+    assert (len(content), hashlib.sha256(content).hexdigest()) == (size, digest)
+    assert sorted(counted) == counted
+    assert (0, len(content)) == (counted[0], counted[-1])
+    assert "휴가 +%.mov" == gateway.registrations[0]["name"]
+
+
+async def test_a_watch_goes_on_where_a_drop_cut_it(gateway, client):
+    gateway.scripts.extend(
+        [
+            [HELLO, frame(STORY[0]), frame(STORY[1]), DROP],
+            [502],
+            [HELLO, frame(STORY[1]), frame(STORY[2]), sse.bye("age")],
+            [HELLO, sse.bye("refused", retry_ms=1)],
+            [HELLO, *map(frame, STORY[3:]), sse.bye("final")],
+        ]
+    )
+
+    assert [1, 2, 3, 4, 5] == await _seqs(client.watch("f-1"))
+    assert [None, "2", "2", "3", "3"] == gateway.cursors
+
+
+async def test_a_204_is_the_end(gateway, client):
+    gateway.scripts.extend([[HELLO, *map(frame, STORY)], [204]])
+
+    assert [1, 2, 3, 4, 5] == await _seqs(client.watch("f-1"))
+    assert [None, "5"] == gateway.cursors
+
+
+async def test_a_reset_brings_the_current_state_even_if_older(gateway, client):
+    again = [HELLO, sse.reset("unknown_cursor"), frame(STORY[2]), sse.bye("age")]
+    gateway.scripts.extend([again, [204]])
+
+    assert [3] == await _seqs(client.watch("f-1", after=9))
+    assert ["9", "3"] == gateway.cursors
+
+
+async def test_a_mute_stream_is_left_after_two_and_a_half_heartbeats(
+    gateway, client, monkeypatch
+):
+    quiet = calls.aiohttp.ClientTimeout(total=None, sock_read=0.05)
+    monkeypatch.setattr(calls, "_STREAM_TIMEOUT", quiet)
+    gateway.add(FIRST)
+    heard = []
+
+    def play_when_reconnecting(how):
+        heard.append(how)
+        if heard.count("connecting") == 2:
+            gateway.add(*STORY[1:])
+
+    seqs = await _seqs(client.watch("f-1", on_connection=play_when_reconnecting))
+
+    assert [1, 2, 3, 4, 5] == seqs
+    assert ["connecting", "live", "offline", "connecting", "live", "done"] == heard
+
+
+async def test_a_gateway_that_is_restarted_is_found_again(client, gateway, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as reserved:
+        port = reserved.getsockname()[1]
+    refused = asyncio.Event()
+
+    def on_connection(how):
+        if how == "offline":
+            refused.set()
+
+    async with Client(f"http://127.0.0.1:{port}/") as lonely:
+        watching = asyncio.create_task(
+            _seqs(lonely.watch("f-1", on_connection=on_connection))
+        )
+        await asyncio.wait_for(refused.wait(), 10)
+        async with small_gateway(port) as late:
+            late.add(*STORY)
+            assert [1, 2, 3, 4, 5] == await watching
+
+
+async def test_refused_for_good_ends_the_watch(gateway, client):
+    gateway.scripts.append([404])
+
+    with pytest.raises(RefusedError, match="404") as caught:
+        await _seqs(client.watch("f-1"))
+
+    assert 404 == caught.value.status
+    assert 1 == len(gateway.cursors)
+
+
+async def test_no_redirect_is_followed(gateway, client):
+    gateway.scripts.append([307])
+
+    with pytest.raises(RefusedError, match=r"redirects to /elsewhere"):
+        await _seqs(client.watch("f-1"))
+
+
+@pytest.mark.parametrize(
+    "script",
+    [[200], [HELLO, b"data: <html>\n\n"], [HELLO, b'data: {"seq": "x"}\n\n']],
+)
+async def test_something_that_is_no_gateway_ends_the_watch(gateway, client, script):
+    gateway.scripts.append(script)
+
+    with pytest.raises(NotAGatewayError, match="is this the address of a gateway"):
+        await _seqs(client.watch("f-1"))
+
+
+async def test_ready_tells_why_a_file_does_not_play(gateway, client):
+    gateway.add(FIRST, *failing(FIRST))
+
+    with pytest.raises(NotPlayableError, match="no video in this file") as caught:
+        await client.ready("f-1", timeout_s=10)
+
+    assert "not_a_video" == caught.value.file.error.code
+
+
+async def test_ready_does_not_wait_for_ever(gateway, client):
+    gateway.add(FIRST)
+
+    with pytest.raises(TimeoutError):
+        await client.ready("f-1", timeout_s=0.05)
+
+
+async def test_a_refusal_speaks_the_gateways_words(client):
+    with pytest.raises(RefusedError, match=r"^there is no such file$") as caught:
+        await client.file("f-404")
+
+    assert 404 == caught.value.status
+    assert "urn:reelready:problem:not_found" == caught.value.problem
+
+
+async def test_no_gateway_is_said_with_its_address():
+    with socket.create_server(("127.0.0.1", 0)) as reserved:
+        url = f"http://127.0.0.1:{reserved.getsockname()[1]}/"
+
+    async with Client(url) as client:
+        with pytest.raises(UnavailableError, match=re.escape(url)):
+            await client.file("f-1")
+
+
+@pytest.mark.parametrize("file_id", ["", "..", "a/b", "A", "a" * 65, "é", "a?b"])
+async def test_an_id_that_cannot_be_is_never_asked_for(gateway, client, file_id):
+    with pytest.raises(InvalidError):
+        await client.file(file_id)
+
+    assert [] == gateway.authorizations
+
+
+async def test_a_client_is_a_context_manager(gateway):
+    with pytest.raises(RuntimeError, match="async with"):
+        await Client(gateway.url).file("f-1")

@@ -1,0 +1,109 @@
+import random
+
+import pytest
+
+from gateway.client import following
+from gateway.client.following import Following
+from gateway.protocol import sse
+from tests.unit.gateway.small_gateway import frame, state
+
+
+def _seqs(watch, *chunks):
+    return [one.seq for chunk in chunks for one in watch.feed(chunk)]
+
+
+def test_only_newer_states_are_handed_on():
+    watch = Following(after=2)
+
+    seqs = _seqs(watch, *(frame(state(seq=seq)) for seq in (1, 2, 3, 3, 2, 5, 4)))
+
+    assert [3, 5] == seqs
+    assert 5 == watch.cursor
+
+
+def test_a_reset_lets_seq_step_back():
+    watch = Following(after=9)
+
+    seqs = _seqs(watch, sse.reset("unknown_cursor"), frame(state(seq=4)))
+
+    assert [4] == seqs
+    assert 4 == watch.cursor
+
+
+@pytest.mark.parametrize("reason", ["age", "drain", "behind", "token", "refused", "x"])
+def test_only_bye_final_is_the_end(reason):
+    watch = Following()
+
+    watch.feed(sse.bye(reason))
+    assert not watch.final
+
+    watch.feed(sse.bye("final"))
+    assert watch.final
+
+
+def test_the_gateway_says_how_long_to_wait():
+    watch = Following()
+    assert following.FIRST_RETRY_S == watch.delay_s()
+
+    watch.feed(sse.hello(2500))
+    assert 2.5 == watch.delay_s()
+
+    watch.feed(sse.bye("refused", retry_ms=9000))
+    assert 9.0 == watch.delay_s()
+
+    watch.feed(b"retry: 999999999\n")
+    assert following.MAX_RETRY_S == watch.delay_s()
+
+
+def test_failures_back_off_with_full_jitter(monkeypatch):
+    watch = Following()
+    monkeypatch.setattr(random, "uniform", lambda low, high: (low, high)[1])
+    delays = []
+
+    for _ in range(40):
+        watch.failed()
+        delays.append(watch.delay_s())
+
+    assert [4, 8, 16, 30, 30] == delays[:5]
+    assert {30} == set(delays[3:])
+
+
+def test_a_heartbeat_ends_the_backing_off():
+    watch = Following()
+    watch.failed()
+
+    watch.feed(sse.HEARTBEAT)
+
+    assert following.FIRST_RETRY_S == watch.delay_s()
+
+
+def test_a_refusal_can_ask_for_more_once(monkeypatch):
+    watch = Following()
+    monkeypatch.setattr(random, "uniform", lambda low, high: low)
+
+    watch.failed(at_least_s=7)
+
+    assert [7, 0] == [watch.delay_s(), watch.delay_s()]
+
+
+def test_half_an_event_of_a_lost_connection_is_forgotten():
+    watch = Following()
+    watch.feed(frame(state(seq=1))[:20])
+
+    watch.begin()
+
+    assert [2] == _seqs(watch, frame(state(seq=2)))
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        b"data: nonsense\n\n",
+        b'data: {"seq": 1}\n\n',
+        b"event: bye\ndata: 7\n\n",
+        b"data: \xff\n\n",
+    ],
+)
+def test_what_no_gateway_sends_is_an_error(stream):
+    with pytest.raises(ValueError):  # noqa: PT011 - any text
+        Following().feed(stream)
