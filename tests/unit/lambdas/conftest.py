@@ -12,12 +12,27 @@ def aws_environment(monkeypatch):
         monkeypatch.setenv(name, value)
 
 
+@pytest.fixture(scope="session")
+def aws():
+    """One session: reading AWS's models is what makes clients slow."""
+    return boto3.Session("made-up", "made-up", region_name="us-east-1")
+
+
+@pytest.fixture(scope="session")
+def s3_client(aws):
+    return aws.client("s3")
+
+
+@pytest.fixture(scope="session")
+def mediaconvert_client(aws):
+    return aws.client("mediaconvert")
+
+
 @pytest.fixture
-def s3():
+def s3(s3_client):
     with mock_aws():
-        client = boto3.client("s3")
-        client.create_bucket(Bucket=BUCKET)
-        yield client
+        s3_client.create_bucket(Bucket=BUCKET)
+        yield s3_client
 
 
 @pytest.fixture
@@ -27,10 +42,9 @@ def uploaded(s3):
 
 
 @pytest.fixture
-def mediaconvert():
+def mediaconvert(mediaconvert_client):
     """Answers what a test has scripted, checked against AWS's own model."""
-    client = boto3.client("mediaconvert")
-    with Stubber(client) as script:
-        client.script = script
-        yield client
+    with Stubber(mediaconvert_client) as script:
+        mediaconvert_client.script = script
+        yield mediaconvert_client
         script.assert_no_pending_responses()

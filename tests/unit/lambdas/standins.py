@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote_plus
 
-from standardwebhooks import Webhook
+from standardwebhooks import Webhook, WebhookVerificationError
 
 VECTORS = Path(__file__).parents[2] / "vectors" / "aws"
 
@@ -173,7 +173,10 @@ class StandInGateway:
     seen: dict[str, bytes] = field(default_factory=dict)
 
     def answer(self, path: str, headers: dict[str, str], body: bytes) -> int:
-        Webhook(SECRET).verify(body, headers)
+        try:
+            Webhook(SECRET).verify(body, headers)
+        except WebhookVerificationError:
+            return 401
         post = Post(path, headers["webhook-id"], body)
         self.posts.append(post)
         if self.script:

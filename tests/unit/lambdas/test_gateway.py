@@ -1,0 +1,89 @@
+import base64
+import json
+import urllib.request
+from datetime import UTC, datetime
+
+import pytest
+from standardwebhooks import Webhook
+
+from lambdas import gateway
+from lambdas.errors import GatewayUnavailableError
+from lambdas.gateway import Gateway, signature
+from lambdas.settings import GatewaySettings
+from tests.unit.lambdas.standins import FILE_ID, SECRET, SETTINGS
+
+KEY = base64.b64decode(SECRET.removeprefix("whsec_"))
+
+
+@pytest.mark.parametrize("body", ["", "{}", '{"name":"여름"}'])
+def test_the_signature_is_that_of_standard_webhooks(body):
+    moment = datetime(2025, 11, 22, tzinfo=UTC)
+    timestamp_s = int(moment.timestamp())
+
+    expected = Webhook(SECRET).sign("eb-1-a", moment, body)
+
+    assert expected == signature(KEY, "eb-1-a", timestamp_s, body.encode())
+
+
+@pytest.fixture
+def sent(monkeypatch):
+    """What leaves the process, taken at the last step before the socket."""
+    posts = []
+
+    def take(request):
+        posts.append((request.get_header("Webhook-id"), request.data))
+        return "{}"
+
+    monkeypatch.setattr(gateway, "_answer_to", take)
+    return posts
+
+
+def post(cause="eb-1", **report):
+    Gateway(GatewaySettings.from_env(SETTINGS)).report(FILE_ID, cause, report)
+
+
+def test_one_event_makes_the_same_bytes_under_the_same_id(sent):
+    post(type="progress", percent=4)
+    post(percent=4, type="progress")
+
+    assert sent[0] == sent[1]
+    assert b'{"percent":4,"type":"progress"}' == sent[0][1]
+
+
+def test_another_body_never_travels_under_the_same_id(sent):
+    """The gateway answers 422 to that, and the report would be lost."""
+    post(type="progress", percent=4)
+    post(type="progress", percent=5)
+    post("eb-2", type="progress", percent=5)
+
+    ids = [webhook_id for webhook_id, _ in sent]
+    assert 3 == len(set(ids))
+    assert ids[0].startswith("eb-1-")
+    assert ids[1].startswith("eb-1-")
+
+
+def test_the_body_is_utf_8_json(sent):
+    post(error={"message": "여름"})
+
+    assert {"error": {"message": "여름"}} == json.loads(sent[0][1])
+    assert "여름".encode() in sent[0][1]
+
+
+def test_tries_are_bounded_and_pause_in_between(monkeypatch):
+    def away(_):
+        raise ConnectionRefusedError
+
+    pauses_s = []
+    monkeypatch.setattr(gateway, "_answer_to", away)
+    door = Gateway(GatewaySettings.from_env(SETTINGS), sleep=pauses_s.append)
+
+    with pytest.raises(GatewayUnavailableError, match="cannot be reached"):
+        door.report(FILE_ID, "eb-1", {})
+
+    assert [0.2, 1.0] == pauses_s
+
+
+def test_a_redirect_is_never_followed():
+    request = urllib.request.Request("http://127.0.0.1/")
+
+    assert gateway._NoRedirects().redirect_request(request, None, 307) is None
