@@ -35,6 +35,8 @@ class Child:
         name: For people, the log file and `children.json`.
         command: Program and arguments.
         env: The whole environment.
+        told: What it gets on standard input, whenever that is known; None for
+            nothing.  It can use the time for its imports.
         log: File that its output is appended to.
         watchdog: Ends it when this process dies.
         say: Shows one line to the person at the terminal.
@@ -51,10 +53,12 @@ class Child:
         watchdog: Watchdog,
         say: Callable[[str], None],
         on_change: Callable[[], None],
+        told: asyncio.Future[bytes] | None = None,
     ) -> None:
         self.name = name
         self._command = command
         self._env = env
+        self._told = told
         self._log = log
         self._watchdog = watchdog
         self._say = say
@@ -119,7 +123,7 @@ class Child:
     async def _run_once(self) -> str:
         process = await asyncio.create_subprocess_exec(
             *self._command,
-            stdin=asyncio.subprocess.DEVNULL,
+            stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
             env=self._env,
@@ -128,14 +132,22 @@ class Child:
         self._watchdog.end(process.pid)
         self._process = process
         self._on_change()
+        telling = asyncio.create_task(self._tell(process))
         try:
             await self._copy_output(process)
             return _how(await process.wait())
         finally:
+            telling.cancel()
             await _end(process)
             self._watchdog.forget(process.pid)
             self._process = None
             self._on_change()
+
+    async def _tell(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stdin is not None  # noqa: S101 - it was asked for
+        if self._told is not None:
+            process.stdin.write(await asyncio.shield(self._told))
+        process.stdin.close()
 
     async def _copy_output(self, process: asyncio.subprocess.Process) -> None:
         """Until the output ends, which it does with the process."""

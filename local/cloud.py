@@ -8,6 +8,7 @@ way, or is interrupted, undoes what was done.
 
 import asyncio
 import contextlib
+import json
 import os
 import socket
 import sys
@@ -73,8 +74,11 @@ async def local_cloud(
         watchdog = leave.enter_context(Watchdog())
         folder = leave.enter_context(opened(settings.data_dir, watchdog))
         cloud = _Cloud(settings, folder, watchdog, say, leave)
-        await cloud.start(environ)
-        yield f"http://{LOOPBACK}:{cloud.port}/"
+        try:
+            await cloud.start(environ)
+            yield f"http://{LOOPBACK}:{cloud.port}/"
+        finally:
+            await cloud.stop_children()
 
 
 class _Cloud:
@@ -98,6 +102,9 @@ class _Cloud:
         self._children: list[Child] = []
 
     async def start(self, environ: Mapping[str, str]) -> None:
+        """Start everything; the worker, which nobody waits for, comes last."""
+        told: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        gateway = self._add("gateway", "-m", "local.gateway", env=environ, told=told)
         async with asyncio.TaskGroup() as both:
             database_url = both.create_task(self._start_database())
             endpoints = both.create_task(self._start_aws())
@@ -107,12 +114,13 @@ class _Cloud:
             database_url=database_url.result(),
             token_secret=self._folder.token_secret(),
         )
-        gateway = self._child("gateway", "-m", "local.gateway", env=env)
-        worker = self._child("worker", "-m", "gateway", "worker", env=env)
-        self._children = [gateway, worker]
-        await self._leave.enter_async_context(_together(gateway, worker))
-        worker.keep()
+        told.set_result(json.dumps(env).encode())
         await gateway.until(_ready(f"{endpoints.result().gateway_url}/readyz"))
+        self._add("worker", "-m", "gateway", "worker", env=env).keep()
+
+    async def stop_children(self) -> None:
+        """End them at the same time, while they still have all they may need."""
+        await asyncio.gather(*(child.stop() for child in self._children))
 
     async def _start_database(self) -> str:
         url = self._settings.database_url
@@ -184,16 +192,26 @@ class _Cloud:
         await web.TCPSite(runner, LOOPBACK, 0).start()
         return f"http://{LOOPBACK}:{runner.addresses[0][1]}"
 
-    def _child(self, name: str, *arguments: str, env: Mapping[str, str]) -> Child:
-        return Child(
+    def _add(
+        self,
+        name: str,
+        *arguments: str,
+        env: Mapping[str, str],
+        told: asyncio.Future[bytes] | None = None,
+    ) -> Child:
+        child = Child(
             name,
             [sys.executable, *arguments],
             env=env,
+            told=told,
             log=self._folder.logs / f"{name}.log",
             watchdog=self._watchdog,
             say=self._say,
             on_change=self._say_children,
         )
+        self._children.append(child)
+        child.start()
+        return child
 
     def _say_children(self) -> None:
         pids = {"supervisor": os.getpid(), "watchdog": self._watchdog.pid}
@@ -238,17 +256,6 @@ async def _ready(url: str) -> None:
                     if answer.status == 200:  # noqa: PLR2004 - HTTP
                         return
             await asyncio.sleep(_POLL_S)
-
-
-@contextlib.asynccontextmanager
-async def _together(*children: Child) -> AsyncIterator[None]:
-    """Run them, and end them at the same time: each may take its grace."""
-    for child in children:
-        child.start()
-    try:
-        yield
-    finally:
-        await asyncio.gather(*(child.stop() for child in children))
 
 
 @contextlib.asynccontextmanager

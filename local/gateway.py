@@ -2,8 +2,13 @@
 The gateway as the local cloud runs it.
 
 `reelready serve` refuses the secrets that everybody knows; this one takes them,
-and listens on loopback only.
+and listens on loopback only.  Its settings come as JSON on standard input: they
+are complete only when the database is up, and meanwhile the imports are done.
 """
+
+import json
+import os
+import sys
 
 from gateway.app import run
 from gateway.config import Config
@@ -17,6 +22,7 @@ def main() -> None:
     Raises:
         ValueError: It would listen where others reach it.
     """
+    os.environ.update(json.load(sys.stdin))
     config = Config.from_env()
     if config.host != LOOPBACK:
         msg = f"REELREADY_HOST: the local gateway listens on {LOOPBACK} only"

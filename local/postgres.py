@@ -42,13 +42,15 @@ _STOP_TIMEOUT_S = 10.0
 _POLL_S = 0.01
 _PORT_ATTEMPTS = 5
 
-# One developer, small data: half the memory and none of the replication.
+# One developer, small data: little memory and no processes that only wait.
 _SETTINGS = {
     "listen_addresses": _LOOPBACK,
     "unix_socket_directories": "",
     "shared_buffers": "32MB",
     "wal_level": "minimal",
     "max_wal_senders": "0",
+    "max_logical_replication_workers": "0",
+    "io_method": "sync",
     "jit": "off",
     "timezone": "UTC",
 }
@@ -59,6 +61,7 @@ _THROW_AWAY_SETTINGS = {
     "synchronous_commit": "off",
 }
 _COMPLAINT = re.compile(r"(FATAL|PANIC|error):.*")
+_SINGLE = ("-c", "fsync=off", "-c", "shared_buffers=1MB", "-c", "io_method=sync")
 _ACCESS = f"host all all {_LOOPBACK}/32 scram-sha-256\n"
 
 
@@ -230,8 +233,10 @@ class _Server:
         )
         self.password = secrets.token_urlsafe(24)
         self._run(
-            ["postgres", "--single", "-c", "fsync=off", "template1"],
-            f"ALTER ROLE {_NAME} PASSWORD '{self.password}'\nCREATE DATABASE {_NAME}\n",
+            ["postgres", "--single", *_SINGLE, "template1"],
+            f"ALTER ROLE {_NAME} PASSWORD '{self.password}'\n"
+            # Renaming an empty database is free, making one copies 7 MB.
+            f"ALTER DATABASE postgres RENAME TO {_NAME}\n",
         )
         (self._data / "pg_hba.conf").write_text(_ACCESS, encoding="ascii")
         self._password_file.touch(mode=0o600)

@@ -6,10 +6,14 @@ databases there, `reelready_test_...`, and drop them again.
 """
 
 import contextlib
+import functools
 import os
 import secrets
-from collections.abc import AsyncIterator
+import tempfile
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
@@ -17,6 +21,8 @@ import pytest
 import pytest_asyncio
 
 from local.postgres import Postgres
+
+MakeDatabase = Callable[[], AbstractAsyncContextManager[str]]
 
 
 @dataclass
@@ -46,6 +52,24 @@ def server_url(request: pytest.FixtureRequest) -> str:
         return own
     postgres: Postgres = request.getfixturevalue("postgres")
     return postgres.url
+
+
+@pytest.fixture
+def make_database(server_url: str) -> MakeDatabase:
+    """`async with make_database() as url:` for tests that need several."""
+    return functools.partial(_database, server_url)
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """
+    A temporary folder that other users may pass through.
+
+    Root's Postgres runs as somebody else, and pytest closes `tmp_path` to them.
+    """
+    with tempfile.TemporaryDirectory(prefix="rr-test-") as name:
+        Path(name).chmod(0o711)
+        yield Path(name)
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

@@ -148,14 +148,14 @@ def test_it_runs_without_root_and_ends_with_its_owner(tmp_path):
         assert not alive(pid)
 
 
-def test_kill_9_of_the_owner_leaves_no_process_and_no_folder(tmp_path):
-    with owner(ROOT, temporary_folder=tmp_path) as (process, pid, _):
-        assert list(tmp_path.iterdir())
+def test_kill_9_of_the_owner_leaves_no_process_and_no_folder(open_folder):
+    with owner(ROOT, temporary_folder=open_folder) as (process, pid, _):
+        assert list(open_folder.iterdir())
 
         process.send_signal(signal.SIGKILL)
         process.wait(WAIT_S)
 
-        until(lambda: not alive(pid) and not list(tmp_path.iterdir()))
+        until(lambda: not alive(pid) and not list(open_folder.iterdir()))
 
 
 def test_a_virtualenv_that_only_its_owner_may_enter_is_no_obstacle(tmp_path):

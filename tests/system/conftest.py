@@ -1,0 +1,225 @@
+"""
+The whole local cloud as a real process, on a port and a folder of its own.
+
+`cloud` is a fresh one for each test; `start_cloud` starts it with faults, on a
+kept folder, or several times.
+"""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+import pytest_asyncio
+
+ROOT = Path(__file__).parents[2]
+WAIT_S = 30.0
+API_KEY = "local"
+
+_READY = re.compile(r"Reelready is running: (http://127\.0\.0\.1:\d+/)\n")
+
+
+@dataclass
+class Cloud:
+    """
+    A local cloud that runs, or did.
+
+    Attributes:
+        url: Of the gateway, ending in a slash.
+        api_key: Of the gateway.
+        process: The supervisor.
+        data_dir: Uploads, renditions, logs, `children.json`; temporary or kept.
+        temporary: The folder in place of the machine's own for temporary files.
+        started_in_s: From the start of the process to the line that it runs.
+    """
+
+    url: str
+    process: subprocess.Popen[str]
+    data_dir: Path
+    temporary: Path
+    started_in_s: float
+    api_key: str = API_KEY
+    _errors: Path = field(repr=False, default=Path(os.devnull))
+
+    @property
+    def port(self) -> int:
+        """Of the gateway; the same after it was restarted."""
+        return urlsplit(self.url).port or 0
+
+    @property
+    def errors(self) -> str:
+        """What was said on standard error so far."""
+        return self._errors.read_text()
+
+    def pids(self) -> dict[str, int]:
+        """Supervisor, watchdog, postgres, gateway and worker, as they are now."""
+        listed: dict[str, int] = json.loads(
+            (self.data_dir / "children.json").read_text()
+        )
+        return listed
+
+    def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> int:
+        """Send a signal to one process by its name; the value is its pid."""
+        pid = self.pids()[name]
+        os.kill(pid, number)
+        return pid
+
+    def wait_for_new(self, name: str, old_pid: int) -> int:
+        """Wait until the process was started again; the value is its new pid."""
+        until(lambda: self.pids().get(name, old_pid) != old_pid)
+        return self.pids()[name]
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Tell it to stop and wait; the value is the exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.process.wait(WAIT_S)
+
+
+StartCloud = Callable[..., Cloud]
+
+
+@pytest_asyncio.fixture
+async def start_cloud(open_folder: Path, make_database) -> AsyncIterator[StartCloud]:
+    """
+    `start_cloud(faults="duplicate", data_dir=..., status_interval_s=0.2, env={})`.
+
+    All are stopped at the end of the test, whatever became of it.
+    """
+    async with contextlib.AsyncExitStack() as leave:
+        database_url = ""
+        if os.environ.get("DATABASE_URL"):
+            database_url = await leave.enter_async_context(make_database())
+
+        def start(
+            *,
+            faults: str = "",
+            data_dir: Path | None = None,
+            status_interval_s: float = 0.5,
+            env: dict[str, str] | None = None,
+        ) -> Cloud:
+            settings = {
+                "PORT": "0",
+                "DATABASE_URL": database_url,
+                "DATA_DIR": str(data_dir or ""),
+                "REELREADY_LOCAL_FAULTS": faults,
+                "REELREADY_LOCAL_STATUS_SECONDS": str(status_interval_s),
+            }
+            return leave.enter_context(
+                _running(settings | (env or {}), data_dir, open_folder)
+            )
+
+        yield start
+
+
+@pytest.fixture
+def cloud(start_cloud: StartCloud) -> Cloud:
+    """A local cloud with no faults and nothing in it."""
+    return start_cloud()
+
+
+@pytest.fixture
+def run_local(open_folder: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the supervisor where it is expected to refuse, with these variables."""
+
+    def run(**settings: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command(),
+            env=environment(open_folder, {"PORT": "0"} | settings),
+            capture_output=True,
+            text=True,
+            timeout=WAIT_S,
+            check=False,
+        )
+
+    return run
+
+
+def command() -> list[str]:
+    """What `make run` runs."""
+    return [sys.executable, "-m", "local"]
+
+
+def environment(temporary: Path, settings: dict[str, str]) -> dict[str, str]:
+    """Of the supervisor: this process's own, but not the person's settings."""
+    ours = ("PORT", "DATABASE_URL", "DATA_DIR")
+    kept = {name: value for name, value in os.environ.items() if name not in ours}
+    return kept | {"TMPDIR": str(temporary), "PYTHONPATH": str(ROOT)} | settings
+
+
+def until(holds: Callable[[], bool], wait_s: float = WAIT_S) -> None:
+    """Wait until it is so; it is asked every 20 ms."""
+    deadline = time.monotonic() + wait_s
+    while not holds():
+        assert time.monotonic() < deadline, "it did not come true in time"
+        time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def _running(
+    settings: dict[str, str], data_dir: Path | None, temporary: Path
+) -> Iterator[Cloud]:
+    errors = temporary / f"errors-{time.monotonic_ns()}"
+    began = time.monotonic()
+    with (
+        errors.open("wb") as sink,
+        subprocess.Popen(
+            command(),
+            env=environment(temporary, settings),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=sink,
+            text=True,
+        ) as process,
+    ):
+        try:
+            url = _wait_for_url(process, errors)
+            yield Cloud(
+                url=url,
+                process=process,
+                data_dir=data_dir or _only_data_folder(temporary, process.pid),
+                temporary=temporary,
+                started_in_s=time.monotonic() - began,
+                _errors=errors,
+            )
+        finally:
+            _end(process)
+
+
+def _wait_for_url(process: subprocess.Popen[str], errors: Path) -> str:
+    # The line may never come; then the end of the process ends the reading.
+    timer = threading.Timer(WAIT_S, process.kill)
+    timer.start()
+    try:
+        line = process.stdout.readline()
+    finally:
+        timer.cancel()
+    found = _READY.fullmatch(line)
+    assert found, f"it did not start: {line!r} {errors.read_text()}"
+    return found[1]
+
+
+def _only_data_folder(temporary: Path, supervisor: int) -> Path:
+    for listed in temporary.glob("*/children.json"):
+        if json.loads(listed.read_text())["supervisor"] == supervisor:
+            return listed.parent
+    pytest.fail("there is no children.json")
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    if process.poll() is None:
+        process.terminate()
+    try:
+        process.wait(WAIT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
