@@ -1,5 +1,6 @@
 """The embedded server: who may connect, what survives, what is left behind."""
 
+import asyncio
 import contextlib
 import os
 import shutil
@@ -91,6 +92,20 @@ async def test_a_restart_keeps_url_and_data_and_breaks_connections():
             count = await connection.fetchval("SELECT count(*) FROM kept")
 
     assert 0 == count
+
+
+async def test_a_commit_survives_the_death_of_the_server():
+    async with Postgres() as postgres:
+        async with connected(postgres.url) as connection:
+            await connection.execute("CREATE TABLE kept (n int)")
+            await connection.execute("INSERT INTO kept VALUES (1)")
+        os.kill(postgres.pid, signal.SIGKILL)
+        await asyncio.to_thread(until, lambda: not postgres.is_alive)
+
+        await postgres.restart()
+
+        async with connected(postgres.url) as connection:
+            assert 1 == await connection.fetchval("SELECT count(*) FROM kept")
 
 
 async def test_a_kept_folder_keeps_its_data_and_is_written_safely(tmp_path):

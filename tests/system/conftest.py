@@ -145,6 +145,27 @@ def run_local(open_folder: Path) -> Callable[..., subprocess.CompletedProcess[st
     return run
 
 
+@pytest.fixture
+def launch(open_folder: Path) -> Iterator[Callable[[], subprocess.Popen[str]]]:
+    """Start a supervisor and do not wait for it."""
+    with contextlib.ExitStack() as leave:
+
+        def start() -> subprocess.Popen[str]:
+            process = leave.enter_context(
+                subprocess.Popen(
+                    command(),
+                    env=environment(open_folder, {"PORT": "0"}),
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    text=True,
+                )
+            )
+            leave.callback(_end, process)
+            return process
+
+        yield start
+
+
 def command() -> list[str]:
     """What `make run` runs."""
     return [sys.executable, "-m", "local"]
