@@ -11,6 +11,7 @@ Source: AWS Lambda, "Using the Lambda runtime API for custom runtimes" (version
 
 import asyncio
 import contextlib
+import io
 import json
 import logging
 import os
@@ -42,7 +43,8 @@ _MAX_HEADER_BYTES = 2 * 1024 * 1024
 """The runtime client puts the stack trace of an error, up to 1 MiB, in a header."""
 
 _MAX_LOG_LINE_BYTES = 256 * 1024
-_END_OF_LOG_S = 1.0
+_END_S = 5.0
+"""Ample for a killed child to be gone and its last line to be read."""
 
 # Dying with the parent is asked for in the child itself: a `preexec_fn` forks a
 # process that may have threads, which Python 3.12 and later warn about.
@@ -81,7 +83,6 @@ class ChildSandbox:
             self._routes(),
             access_log=None,
             handler_cancellation=True,
-            shutdown_timeout=1.0,
             max_line_size=_MAX_HEADER_BYTES,
             max_field_size=_MAX_HEADER_BYTES,
         )
@@ -108,20 +109,28 @@ class ChildSandbox:
         site = web.TCPSite(self._api, "127.0.0.1", 0)
         await site.start()
         host, port = self._api.addresses[0][:2]
-        self._process = await asyncio.create_subprocess_exec(
+        reading, writing = os.pipe()
+        log = io.FileIO(reading)
+        self._tasks = [asyncio.create_task(self._copy_log(log))]
+        try:
+            self._process = await self._launch(f"{host}:{port}", writing)
+        finally:
+            os.close(writing)
+        self._tasks.append(asyncio.create_task(self._watch(self._process)))
+
+    async def _launch(self, api: str, log: int) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
             *(sys.executable, "-c", _LAUNCH, str(os.getpid()), self._function.handler),
             stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
+            # A pipe of our own: asyncio would take the child for alive while
+            # something it started still holds a pipe of asyncio's.
+            stdout=log,
+            stderr=log,
             cwd=self._function.code_dir,
-            env=_child_environment(self._function, f"{host}:{port}"),
+            env=_child_environment(self._function, api),
             # Ctrl-C in a terminal is for this process; it ends the child.
             start_new_session=True,
         )
-        self._tasks = [
-            asyncio.create_task(self._watch(self._process)),
-            asyncio.create_task(self._copy_log(self._process)),
-        ]
 
     async def ready(self) -> None:
         """
@@ -158,12 +167,10 @@ class ChildSandbox:
     async def stop(self) -> None:
         """End the child, as Lambda does, without asking it, and close the port."""
         self.give_up(FunctionError("Sandbox.Stopped", "function stopped"))
-        if self._process is not None:
-            if self._process.returncode is None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(self._process.pid, signal.SIGKILL)
-            await self._process.wait()
-            await asyncio.wait(self._tasks, timeout=_END_OF_LOG_S)
+        if self._process is not None and self._process.returncode is None:
+            _end_group(self._process.pid)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=_END_S)
         for task in self._tasks:
             task.cancel()
         await self._api.cleanup()
@@ -177,12 +184,20 @@ class ChildSandbox:
 
     async def _watch(self, process: asyncio.subprocess.Process) -> None:
         code = await process.wait()
+        _end_group(process.pid)
         self.give_up(self._init_error or _exited(self._current, code))
 
-    async def _copy_log(self, process: asyncio.subprocess.Process) -> None:
-        assert process.stdout is not None  # noqa: S101 - it was asked for
+    async def _copy_log(self, pipe: io.FileIO) -> None:
+        reader = asyncio.StreamReader()
+        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), pipe
+        )
+        with contextlib.closing(transport):
+            await self._copy_lines(reader)
+
+    async def _copy_lines(self, reader: asyncio.StreamReader) -> None:
         rest = b""
-        while chunk := await process.stdout.read(_MAX_LOG_LINE_BYTES):
+        while chunk := await reader.read(_MAX_LOG_LINE_BYTES):
             *lines, rest = (rest + chunk).split(b"\n")
             if len(rest) >= _MAX_LOG_LINE_BYTES:
                 lines, rest = [*lines, rest], b""
@@ -235,6 +250,12 @@ class ChildSandbox:
                 content_type="application/json",
             )
         return current
+
+
+def _end_group(pid: int) -> None:
+    """End a child, and what it started and left behind."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
 
 
 def _child_environment(function: Function, api: str) -> dict[str, str]:

@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from local.lambda_child import ChildSandbox
 from local.lambda_runtime import FunctionError, LambdaFunction
 
 Make = Callable[..., LambdaFunction]
@@ -401,11 +402,31 @@ async def test_a_crash_is_an_error_of_its_own_invocation_only(make_child: Make):
     assert "work" == answer
 
 
+async def test_a_crash_is_seen_though_something_it_started_lives_on(
+    make_child: Make, tmp_path: Path
+):
+    source = f"""
+        import os, pathlib, subprocess
+        def handler(event, context):
+            child = subprocess.Popen(["sleep", "30"])
+            pathlib.Path({str(tmp_path)!r}, "pid").write_text(str(child.pid))
+            os._exit(7)
+    """
+    async with asyncio.timeout(10), make_child(source) as function:
+        with pytest.raises(FunctionError, match="exit status 7"):
+            await function.invoke({})
+
+        await _until_gone(int((tmp_path / "pid").read_text(encoding="ascii")))
+
+
 async def test_a_child_that_died_between_two_events_harms_neither(make_child: Make):
     async with make_child(PID) as function:
         first = await function.invoke({})
+        sandbox = function._sandbox
+        assert isinstance(sandbox, ChildSandbox)
+        await sandbox._polled
         os.kill(first, signal.SIGKILL)
-        await _until_gone(first)
+        await sandbox._over
         second = await function.invoke({})
 
     assert first != second
@@ -507,7 +528,7 @@ async def test_no_child_and_no_port_is_left_after_the_end(make_child: Make):
         def handler(event, context):
             return [os.getpid(), os.environ["AWS_LAMBDA_RUNTIME_API"]]
     """
-    async with make_child(source) as function:
+    async with asyncio.timeout(10), make_child(source) as function:
         pid, api = await function.invoke({})
         host, _, port = api.partition(":")
         _, writer = await asyncio.open_connection(host, int(port))
@@ -527,13 +548,17 @@ async def test_kill_9_of_the_parent_leaves_no_child(make_child: Make, tmp_path: 
         import os, time
         def handler(event, context):
             if event == "hang":
+                print("hanging")
                 time.sleep(30)
             return os.getpid()
         """,
     )
     parent_source = f"""
-        import asyncio, pathlib
+        import asyncio, logging, pathlib, sys
         from local.lambda_runtime import LambdaFunction
+        log = logging.getLogger("local.lambda_runtime")
+        log.addHandler(logging.StreamHandler(sys.stdout))
+        log.setLevel("INFO")
         async def main():
             code = pathlib.Path({str(tmp_path)!r})
             async with LambdaFunction(
@@ -554,6 +579,7 @@ async def test_kill_9_of_the_parent_leaves_no_child(make_child: Make, tmp_path: 
         assert parent.stdout is not None
         async with asyncio.timeout(20):
             pids = [int(pid) for pid in (await parent.stdout.readline()).split()]
+            assert b"hanging\n" == await parent.stdout.readline()
     finally:
         with contextlib.suppress(ProcessLookupError):
             parent.kill()

@@ -341,6 +341,8 @@ async def test_no_event_makes_putting_it_fail(event: Any):
 
     router.put_s3_event(s3_event("after the end"))
     router.put_event(job_event("after the end"))
+    async with asyncio.timeout(1):
+        await router.idle()
     assert () == router.dead_letters
 
 
@@ -371,6 +373,8 @@ async def test_what_arrives_is_what_the_plan_of_the_faults_says():
         for name in names:
             router.put_event(job_event(name))
         await router.idle()
+
+        assert set() == router._timers
 
     assert [name for _, name in plan] == target.statuses
     assert plan[-1][0] == clock.now_s
