@@ -95,6 +95,8 @@ class SmallGateway:
         default_factory=lambda: defaultdict(asyncio.Event)
     )
 
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
+
     def add(self, *newer: FileState) -> None:
         """Let these have happened, and wake who watches."""
         for one in newer:
@@ -196,8 +198,8 @@ class SmallGateway:
                 "seq": one.seq,
                 "type": "registered" if one.seq == 1 else "report",
                 "sender": None if one.seq == 1 else "mediaconvert",
-                "occurred_at": one.updated_at - timedelta(milliseconds=1500),
-                "recorded_at": one.updated_at,
+                "occurred_at": NOW + timedelta(seconds=one.seq - 1.5),
+                "recorded_at": NOW + timedelta(seconds=one.seq),
                 "state": one,
             }
             for one in states
@@ -207,6 +209,7 @@ class SmallGateway:
 
     async def events(self, request: web.Request) -> web.StreamResponse:
         self.cursors.append(request.headers.get("Last-Event-ID"))
+        self.asked.set()
         self.authorizations.append(request.headers.get("Authorization"))
         if self.scripts:
             return await self._scripted(request, self.scripts.popleft())

@@ -1,0 +1,1 @@
+"""The commands of `reelready`, imported one by one by `gateway.cli`."""

@@ -1,0 +1,113 @@
+"""
+`reelready explain`: one file's whole story, every event, who sent it, when.
+
+The order is that of the table (seq); what a sender's clock says is shown as how
+much later it was recorded here, never used to sort.
+"""
+
+import asyncio
+from datetime import datetime, timedelta
+from typing import Any
+
+import click
+import msgspec
+from msgspec import Struct
+from rich.table import Table
+from rich.text import Text
+
+from gateway.client import Client, NotAGatewayError
+from gateway.commands import output
+from gateway.commands.where import with_client
+from gateway.model import FileState
+
+
+class StoryEvent(Struct, frozen=True, kw_only=True):
+    """One accepted change, with where it came from."""
+
+    seq: int
+    type: str
+    sender: str | None = None
+    occurred_at: datetime | None = None
+    recorded_at: datetime
+    state: FileState
+
+
+@click.command(
+    epilog="Example:  reelready explain 0199a7c2-... | jq '.events[].state.status'"
+)
+@click.argument("file_id", metavar="ID")
+@with_client
+def explain(file_id: str, client: Client) -> None:
+    """
+    Tell one file's whole story.
+
+    Every event: when it was recorded, how long after the one before, how much
+    later than it happened, what it was and who sent it.  Piped, it is one JSON
+    document in a line, as the gateway gave it.
+    """
+    story = asyncio.run(_history(client, file_id))
+    if not output.is_terminal():
+        output.json_line(story)
+        return
+    try:
+        file = msgspec.convert(story["file"], FileState)
+        events = msgspec.convert(story["events"], list[StoryEvent])
+    except (KeyError, msgspec.ValidationError) as error:
+        raise NotAGatewayError("the answer", f"is no story: {error}") from error
+    console = output.console()
+    console.print(Text(f"{output.clean(file.name)}, {file.size} bytes, {file.id}"))
+    console.print(_table(events))
+    console.print(Text(output.words(file)))
+    if file.playback is not None:
+        console.print(Text(file.playback.hls_url), soft_wrap=True)
+
+
+async def _history(client: Client, file_id: str) -> dict[str, Any]:
+    async with client:
+        return await client.history(file_id)
+
+
+def _table(events: list[StoryEvent]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("seq", "recorded", "since", "lag"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for title in ("event", "state", "sent by"):
+        table.add_column(title, overflow="fold")
+    before: StoryEvent | None = None
+    for event in events:
+        if before is not None and event.seq > before.seq + 1:
+            table.add_row("...", "", "", "", "", "progress, no longer kept")
+        table.add_row(*map(Text, _cells(event, before)))
+        before = event
+    return table
+
+
+def _cells(event: StoryEvent, before: StoryEvent | None) -> tuple[str, ...]:
+    at = event.recorded_at.astimezone()
+    new_day = before is None or at.date() != before.recorded_at.astimezone().date()
+    lag = event.recorded_at - event.occurred_at if event.occurred_at else None
+    return (
+        str(event.seq),
+        at.strftime("%Y-%m-%d %H:%M:%S" if new_day else "%H:%M:%S")
+        + f".{at.microsecond // 1000:03}",
+        _span(event.recorded_at - before.recorded_at) if before else "",
+        _span(lag) if lag is not None else "",
+        output.clean(event.type),
+        output.words(event.state),
+        output.clean(event.sender or ""),
+    )
+
+
+def _span(span: timedelta) -> str:
+    sign, seconds = "-" * (span < timedelta()), abs(span.total_seconds())
+    if seconds < 1:
+        return f"{sign}{seconds * 1000:.0f} ms"
+    if seconds < 120:  # noqa: PLR2004 - two minutes still read well in seconds
+        return f"{sign}{seconds:.1f} s"
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return (
+        f"{sign}{hours} h {minutes:02} m"
+        if hours
+        else f"{sign}{minutes} m {seconds:02} s"
+    )

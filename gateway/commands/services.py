@@ -1,0 +1,91 @@
+"""
+The processes that `reelready` starts; what they do is in their own modules.
+
+Imported inside each command: a worker needs no web server, and the local cloud
+is an extra that a production machine does not install.
+"""
+# ruff: noqa: PLC0415 - see above
+
+import asyncio
+import sys
+
+import click
+
+from gateway.commands import output
+from gateway.config import Config, database_url
+
+
+@click.command(
+    epilog="Example:  REELREADY_DATABASE_URL=postgresql://... REELREADY_BUCKET=... reelready serve"
+)
+def serve() -> None:
+    """
+    Run the gateway.
+
+    Needs its settings in the environment; a wrong or missing one ends with exit
+    code 2 and one line that names it.  SIGTERM drains.
+    """
+    config = Config.from_env()
+    config.refuse_local_secrets()
+    from gateway.app import run
+
+    run(config)
+
+
+@click.command(
+    epilog="Example:  REELREADY_DATABASE_URL=postgresql://... REELREADY_BUCKET=... reelready worker"
+)
+def worker() -> None:
+    """
+    Run the reconciler and the janitor, beside the gateway.
+
+    They end files that went silent.  The settings are those of `serve`.
+    """
+    config = Config.from_env()
+    from workers.reconciler import run
+
+    run(config)
+
+
+@click.command(
+    epilog="Example:  REELREADY_DATABASE_URL=postgresql://... reelready migrate"
+)
+def migrate() -> None:
+    """
+    Bring the database up to date; doing it twice changes nothing.
+
+    Needs REELREADY_DATABASE_URL only.
+    """
+    from workers import migrate as migrator
+
+    try:
+        applied = asyncio.run(migrator.migrate(database_url()))
+    except OSError as error:
+        setting = "REELREADY_DATABASE_URL"
+        raise click.ClickException(f"{setting}: cannot be reached: {error}") from error
+    for name in applied:
+        if output.is_terminal():
+            click.echo(f"applied {name}")
+        else:
+            output.json_line({"applied": name})
+    if not applied and output.is_terminal():
+        click.echo("nothing to apply")
+
+
+@click.command(epilog="Example:  PORT=9000 reelready local")
+def local() -> None:
+    """
+    Run a whole local cloud and the gateway, until Ctrl-C.
+
+    Postgres, S3, MediaConvert and the Lambdas, all on this machine.  PORT changes
+    the port, DATABASE_URL uses your own Postgres, DATA_DIR keeps the files.
+    """
+    try:
+        from local.supervisor import main
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] in {"local", "gateway", "workers"}:
+            raise
+        raise click.ClickException(
+            f'{error.name} is not installed: pip install "reelready[local]"'
+        ) from error
+    sys.exit(main())
