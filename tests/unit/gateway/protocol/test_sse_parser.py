@@ -1,9 +1,8 @@
-import importlib.util
 import json
-import sys
 from pathlib import Path
 
 import pytest
+from httpx_sse._decoders import SSEDecoder, SSELineDecoder
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,17 +18,6 @@ PIECES = [
     *[":", " ", "\0", "é", "영", "\u2028", "x", "1"],
 ]
 streams = st.lists(st.sampled_from(PIECES), max_size=60).map("".join)
-
-
-@pytest.fixture(scope="module")
-def httpx_sse_decoders():
-    """The decoders of httpx-sse, which need no httpx, without its package."""
-    spec = importlib.util.find_spec("httpx_sse")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, spec.name, importlib.util.module_from_spec(spec))
-        yield importlib.import_module("httpx_sse._decoders")
-        for name in ("httpx_sse._decoders", "httpx_sse._models"):
-            patch.delitem(sys.modules, name)
 
 
 def _bytes(vector):
@@ -70,10 +58,9 @@ def test_cuts_never_change_what_is_read(stream, sizes):
 
 
 @given(streams)
-def test_httpx_sse_reads_the_same_events(httpx_sse_decoders, stream):
+def test_httpx_sse_reads_the_same_events(stream):
     # httpx-sse, unlike the standard, also dispatches events without data.
-    lines = httpx_sse_decoders.SSELineDecoder()
-    decoder = httpx_sse_decoders.SSEDecoder()
+    lines, decoder = SSELineDecoder(), SSEDecoder()
     theirs, has_data = [], False
     for line in lines.decode(stream) + lines.flush():
         event = decoder.decode(line)
