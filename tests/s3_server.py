@@ -23,6 +23,9 @@ OTHER_SECRET_KEY = "other-secret"
 REGION = "ap-northeast-2"
 WAIT_S = 10
 
+# One session loads the service model once; a client each costs seconds without.
+_SESSION = boto3.Session()
+
 
 class Events:
     """What the stand-in announced, with a bounded wait."""
@@ -95,7 +98,7 @@ def client(url: str, **overrides: Any) -> Any:
             read_timeout=WAIT_S,
         ),
     }
-    return boto3.client("s3", endpoint_url=url, **settings | overrides)
+    return _SESSION.client("s3", endpoint_url=url, **settings | overrides)
 
 
 @contextmanager

@@ -136,11 +136,11 @@ def _authorise(call: Call, operation: operations.Operation) -> None:
     """
     if call.signature is not None or operation is form_upload.post_object:
         return
-    bucket = call.bucket
-    if operation not in _ANONYMOUS or not bucket.is_public(call.key):
+    if operation not in _ANONYMOUS:
         raise S3Error("AccessDenied")
+    bucket = call.bucket
     # Whoever may not list may not find out which keys there are not.
-    if call.key not in bucket.objects:
+    if not bucket.is_public(call.key) or call.key not in bucket.objects:
         raise S3Error("AccessDenied")
 
 

@@ -34,6 +34,7 @@ async def list_buckets(call: Call) -> web.Response:
 
 
 async def create_bucket(call: Call) -> web.Response:
+    call.account.store.check_new(call.bucket_name)
     body = await call.document() if call.request.can_read_body else b""
     region = _NO_CONSTRAINT
     if body:

@@ -12,6 +12,7 @@ from pathlib import PurePosixPath
 from urllib.parse import quote
 
 from aiohttp import BodyPartReader, MultipartReader, web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from local.s3 import checksums, post_policy, tags, xmldoc
 from local.s3.body import CUT_OFF
@@ -27,7 +28,15 @@ MAX_FIELDS_BYTES = 20 << 10
 
 _FILE_NAME = "${filename}"
 _READ_BYTES = 1 << 18
-_BROKEN = (ValueError, AssertionError, RuntimeError, LookupError)
+_BROKEN = (
+    HttpProcessingError,
+    ValueError,
+    AssertionError,
+    RuntimeError,
+    LookupError,
+)
+"""What aiohttp's reader raises for bodies that are no form."""
+
 _UNDERSTOOD = frozenset(
     {"x-amz-algorithm", "x-amz-credential", "x-amz-date", "x-amz-signature"}
 )

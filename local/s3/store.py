@@ -259,14 +259,21 @@ class Store:
     def create(self, name: str) -> Bucket:
         """
         Raises:
+            S3Error: As `check_new`.
+        """
+        self.check_new(name)
+        self.buckets[name] = Bucket.create(self._root / name)
+        return self.buckets[name]
+
+    def check_new(self, name: str) -> None:
+        """
+        Raises:
             S3Error: InvalidBucketName, BucketAlreadyOwnedByYou.
         """
         if not _BUCKET_NAME.fullmatch(name) or _ADDRESS.fullmatch(name):
             raise S3Error("InvalidBucketName", details={"BucketName": name})
         if name in self.buckets:
             raise S3Error("BucketAlreadyOwnedByYou", details={"BucketName": name})
-        self.buckets[name] = Bucket.create(self._root / name)
-        return self.buckets[name]
 
 
 def _stored_object(row: dict[str, Any]) -> StoredObject:
