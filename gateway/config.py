@@ -48,8 +48,12 @@ def _number(low: int, high: int) -> Callable[[str], int]:
 
 def _url(*schemes: str) -> Callable[[str], str]:
     def parse(raw: str) -> str:
-        parts = urlsplit(raw)
-        if parts.scheme not in schemes or not (parts.netloc or parts.query):
+        try:
+            parts = urlsplit(raw)
+        except ValueError:
+            parts = urlsplit("")  # its words would quote the password
+        where = parts.netloc or parts.query or (parts.scheme == "unix" and parts.path)
+        if parts.scheme not in schemes or not where:
             msg = f"is not a URL that starts with {' or '.join(schemes)}://"
             raise ValueError(msg)
         return raw
@@ -58,7 +62,10 @@ def _url(*schemes: str) -> Callable[[str], str]:
 
 
 def _base_url(raw: str) -> str:
-    return _url("http", "https")(raw).rstrip("/") + "/"
+    if not urlsplit(_url("http", "https")(raw)).hostname or set("?#@") & set(raw):
+        msg = "is not a URL of a place: scheme, host and path only"
+        raise ValueError(msg)
+    return raw.rstrip("/") + "/"
 
 
 def _key_prefix(raw: str) -> str:
@@ -310,11 +317,27 @@ def database_url(environ: Mapping[str, str] = os.environ) -> str:
     Raises:
         ConfigError: It is missing or wrong.
     """
-    one = next(one for one in fields(Config) if one.name == "database_url")
-    raw = _raw(environ, one.name)
+    return str(_required("database_url", environ))
+
+
+def token_secrets(environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
+    """
+    Read only `TOKEN_SECRETS`: all that minting a watch token needs.
+
+    Raises:
+        ConfigError: It is missing or wrong.
+    """
+    secrets: tuple[str, ...] = _required("token_secrets", environ)
+    return secrets
+
+
+def _required(name: str, environ: Mapping[str, str]) -> Any:
+    one = next(one for one in fields(Config) if one.name == name)
+    raw = _raw(environ, name)
     if raw is None:
-        raise ConfigError(f"{PREFIX}DATABASE_URL", "is not set (Postgres)")
-    return str(_parsed(one.name, raw, one.metadata["parse"]))
+        about = one.metadata["about"]
+        raise ConfigError(PREFIX + name.upper(), f"is not set ({about})")
+    return _parsed(name, raw, one.metadata["parse"])
 
 
 def _line(one: Any, environ: Mapping[str, str]) -> SettingLine:
@@ -353,5 +376,5 @@ def _raw(environ: Mapping[str, str], name: str) -> str | None:
 def _parsed(name: str, raw: str, parse: Callable[[str], Any]) -> Any:
     try:
         return parse(raw)
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         raise ConfigError(PREFIX + name.upper(), str(error)) from error

@@ -9,6 +9,8 @@ Source: facts in docs/decisions/0006-uploads.md; S3 User Guide, "Presigned URLs"
 "Conditional writes" (which a POST policy does not know).
 """
 
+import logging
+import os
 from contextlib import AsyncExitStack
 from datetime import datetime, timedelta
 from typing import Any, Self
@@ -16,10 +18,14 @@ from urllib.parse import urlencode, urlsplit
 
 from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
+from botocore.exceptions import BotoCoreError
 from msgspec import UNSET, Struct, UnsetType
 
+from gateway.errors import ConfigError, UnavailableError
 from gateway.model import FileId
 from gateway.protocol.registration import Registration
+
+_log = logging.getLogger("reelready.uploads")
 
 TAG = "file_id"
 """The object tag that repeats what the key says."""
@@ -45,7 +51,10 @@ class Uploads:
     """
     Signs uploads with the credentials of this machine.
 
-    Region, endpoint and credentials are botocore's own settings.
+    Region, endpoint and credentials are AWS's own environment variables.
+
+    Raises:
+        ConfigError: There is no region or no credentials; on entering.
     """
 
     def __init__(self, bucket: str, prefix: str, *, life_s: int) -> None:
@@ -56,9 +65,15 @@ class Uploads:
         self._s3: Any = None
 
     async def __aenter__(self) -> Self:
+        session = get_session()
+        # botocore itself only knows AWS_DEFAULT_REGION.
+        region = os.environ.get("AWS_REGION") or session.get_config_variable("region")
+        if region is None:
+            raise ConfigError("AWS_REGION", "is not set (where the bucket is)")
         self._s3 = await self._stack.enter_async_context(
-            get_session().create_client(
+            session.create_client(
                 "s3",
+                region_name=region,
                 config=AioConfig(
                     signature_version="s3v4", s3={"addressing_style": "virtual"}
                 ),
@@ -70,7 +85,19 @@ class Uploads:
         await self._stack.aclose()
 
     async def sign(self, file_id: FileId, said: Registration, now: datetime) -> Upload:
-        """Sign the upload that a registration asked for."""
+        """
+        Sign the upload that a registration asked for.
+
+        Raises:
+            UnavailableError: The credentials cannot be had now.
+        """
+        try:
+            return await self._sign(file_id, said, now)
+        except BotoCoreError as error:
+            _log.error("cannot sign an upload: %s", error)
+            raise UnavailableError("uploads cannot be signed") from error
+
+    async def _sign(self, file_id: FileId, said: Registration, now: datetime) -> Upload:
         key = f"{self._prefix}{file_id}{said.extension}"
         expires_at = now + timedelta(seconds=self._life_s)
         if said.upload == "post":
@@ -78,10 +105,18 @@ class Uploads:
         return await self._sign_put(key, file_id, said, expires_at)
 
     async def origin(self) -> str:
-        """Name the origin that browsers upload to, for a security policy."""
-        url = await self._s3.generate_presigned_url(
-            "put_object", Params={"Bucket": self._bucket, "Key": "x"}
-        )
+        """
+        Name the origin that browsers upload to, for a security policy.
+
+        Raises:
+            ConfigError: There are no credentials to sign with.
+        """
+        try:
+            url = await self._s3.generate_presigned_url(
+                "put_object", Params={"Bucket": self._bucket, "Key": "x"}
+            )
+        except BotoCoreError as error:
+            raise ConfigError("AWS_ACCESS_KEY_ID", str(error)) from error
         parts = urlsplit(url)
         return f"{parts.scheme}://{parts.netloc}"
 

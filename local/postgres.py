@@ -20,7 +20,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -129,8 +129,17 @@ class Postgres:
 
     async def restart(self) -> None:
         """Stop and start on the same port with the same data: connections break."""
+        async with self.stopped():
+            pass
+
+    @contextlib.asynccontextmanager
+    async def stopped(self) -> AsyncIterator[None]:
+        """Be away for the length of a block, then back on the same port."""
         await _to_the_end(self._running.stop)
-        await _to_the_end(self._running.start)
+        try:
+            yield
+        finally:
+            await _to_the_end(self._running.start)
 
     @property
     def _running(self) -> "_Server":

@@ -94,6 +94,15 @@ async def database_url(server_url: str, migrated_template: str) -> AsyncIterator
         yield url
 
 
+@pytest_asyncio.fixture(scope="session", loop_scope="session")
+async def shared_database_url(
+    server_url: str, migrated_template: str
+) -> AsyncIterator[str]:
+    """One migrated database for all tests that keep to their own files."""
+    async with _database(server_url, template=migrated_template) as url:
+        yield url
+
+
 @pytest_asyncio.fixture
 async def restartable_database(
     postgres: Postgres,

@@ -66,10 +66,14 @@ async def migrate(dsn: str) -> list[str]:
         Names of the files applied now; empty if there was nothing to do.
 
     Raises:
-        MigrationError: An applied file was edited, or the database is newer
-            in a way this version does not know.
+        MigrationError: The database refuses us, an applied file was edited, or
+            the database is newer in a way this version does not know.
+        OSError: The database cannot be reached.
     """
-    connection = await asyncpg.connect(dsn)
+    try:
+        connection = await asyncpg.connect(dsn)
+    except asyncpg.PostgresError as error:
+        raise MigrationError(f"the database refuses us: {error}") from error
     try:
         await connection.execute("select pg_advisory_lock($1)", _LOCK)
         await connection.execute(_LEDGER)

@@ -7,7 +7,6 @@ own back end with any JWT library.
 Source: CONTRACT "Reading and waiting"; RFC 7519.
 """
 
-import os
 import re
 import time
 from datetime import UTC, datetime
@@ -17,8 +16,7 @@ import jwt
 
 from gateway.auth import ALGORITHM, AUDIENCE
 from gateway.commands import output
-from gateway.config import _parsed, _raw, _token_secrets
-from gateway.errors import ConfigError
+from gateway.config import token_secrets
 
 _FILE_ID = re.compile(r"[0-9a-z-]{1,64}", re.ASCII)
 _LIFE = re.compile(r"(\d{1,9})([smhd]?)", re.ASCII)
@@ -81,17 +79,9 @@ def token(files: list[str], owner: str | None, life_s: int, plain: bool) -> None
     }
     claims |= {"files": files} if files else {}
     claims |= {"owner": owner} if owner else {}
-    minted = jwt.encode(claims, _secret(), algorithm=ALGORITHM)
+    minted = jwt.encode(claims, token_secrets()[0], algorithm=ALGORITHM)
     if plain or output.is_terminal():
         click.echo(minted)
     else:
         expires_at = datetime.fromtimestamp(now_s + life_s, UTC)
         output.json_line({"token": minted, "expires_at": expires_at})
-
-
-def _secret() -> str:
-    name = "token_secrets"
-    if (raw := _raw(os.environ, name)) is None:
-        raise ConfigError("REELREADY_TOKEN_SECRETS", "is not set")
-    secrets: tuple[str, ...] = _parsed(name, raw, _token_secrets)
-    return secrets[0]

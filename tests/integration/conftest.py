@@ -6,10 +6,12 @@ import json
 import secrets
 import time
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import aiohttp
+import asyncpg
 import pytest
 from aiohttp import web
 from standardwebhooks import Webhook
@@ -39,6 +41,20 @@ def config_for(database_url: str, **settings: Any) -> Config:
 
 
 @dataclass
+class Frame:
+    """One dispatched frame, with the fields that stand in it and no others."""
+
+    event: str
+    id: str
+    data: str
+    retry: str
+
+    def json(self) -> Any:
+        """The data, decoded."""
+        return json.loads(self.data)
+
+
+@dataclass
 class Gateway:
     """
     A gateway that listens, and what one does with it.
@@ -51,7 +67,6 @@ class Gateway:
     http: aiohttp.ClientSession
     config: Config
     app: web.Application
-    made: list[str] = field(default_factory=list)
 
     async def create(self, **body: Any) -> dict[str, Any]:
         """Register a file; returns the whole answer."""
@@ -99,12 +114,66 @@ class Gateway:
         assert 200 == status, answer
         return answer
 
+    async def stream(
+        self, path: str, *, most: int | None = None, **request: Any
+    ) -> list[Frame]:
+        """
+        Read a stream to its end, or `most` frames of it.
+
+        Heartbeats are left out.
+        """
+        frames: list[Frame] = []
+        async with self.open_stream(path, **request) as stream:
+            async for frame in stream:
+                frames.append(frame)
+                if len(frames) == most:
+                    break
+        return frames
+
+    @contextlib.asynccontextmanager
+    async def open_stream(
+        self, path: str, *, headers: dict[str, str] | None = None, **request: Any
+    ) -> AsyncIterator[AsyncIterator[Frame]]:
+        """Open a stream; frames but heartbeats come out as they arrive."""
+        headers = {"Accept": "text/event-stream"} | (headers or {})
+        async with self.http.get(
+            f"{self.url}{path}", headers=headers, **request
+        ) as answer:
+            assert 200 == answer.status, await answer.text()
+            assert "text/event-stream; charset=utf-8" == answer.headers["Content-Type"]
+            yield _frames(answer)
+
+    async def fetch(self, sql: str, *arguments: Any) -> list[tuple[Any, ...]]:
+        """Ask the database behind the gateway's back."""
+        connection = await asyncpg.connect(self.config.database_url)
+        try:
+            return [tuple(row) for row in await connection.fetch(sql, *arguments)]
+        finally:
+            await connection.close()
+
     async def state(self, file_id: str) -> dict[str, Any]:
         """Read the current FILE."""
         async with self.http.get(f"{self.url}/v1/files/{file_id}") as answer:
             assert 200 == answer.status
             state: dict[str, Any] = await answer.json()
         return state
+
+
+async def _frames(answer: aiohttp.ClientResponse) -> AsyncIterator[Frame]:
+    fields: dict[str, str] = {}
+    async for line in answer.content:
+        name, _, value = line.decode().rstrip("\n").partition(":")
+        if name or value:
+            fields[name] = value.removeprefix(" ")
+            continue
+        if "data" in fields and fields.get("event") != "hb":
+            yield Frame(
+                fields.get("event", "message"),
+                fields.get("id", ""),
+                fields["data"],
+                fields.get("retry", ""),
+            )
+        fields = {}
 
 
 def manifest_of(file_id: str) -> dict[str, Any]:
@@ -123,8 +192,6 @@ def signed(
     raw: bytes, *, webhook_id: str | None = None, at: float | None = None
 ) -> dict[str, str]:
     """Sign as the Standard Webhooks library does."""
-    from datetime import UTC, datetime  # noqa: PLC0415 - only here
-
     webhook_id = webhook_id or f"w-{secrets.token_hex(8)}"
     moment = datetime.fromtimestamp(time.time() if at is None else at, UTC)
     hook = Webhook("whsec_" + base64.b64encode(INGEST_KEY).decode())
@@ -141,15 +208,16 @@ async def running_gateway(config: Config) -> AsyncIterator[Gateway]:
     async with build_gateway(config) as app:
         runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
-        host, port = runner.addresses[0][:2]
-        headers = {"Authorization": f"Bearer {API_KEY}"}
-        async with aiohttp.ClientSession(headers=headers) as http:
-            one = Gateway(f"http://{host}:{port}", http, config, app)
-            await _ready(one)
-            yield one
-        await runner.cleanup()
+        try:
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            host, port = runner.addresses[0][:2]
+            headers = {"Authorization": f"Bearer {API_KEY}"}
+            async with aiohttp.ClientSession(headers=headers) as http:
+                one = Gateway(f"http://{host}:{port}", http, config, app)
+                await _ready(one)
+                yield one
+        finally:
+            await runner.cleanup()
 
 
 async def _ready(one: Gateway) -> None:
@@ -164,23 +232,40 @@ async def _ready(one: Gateway) -> None:
 def aws_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Credentials to sign with; nothing is ever sent anywhere."""
     monkeypatch.setenv("AWS_REGION", "ap-northeast-2")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "ap-northeast-2")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "example")
 
 
 @pytest.fixture
-async def gateway(database_url: str) -> AsyncIterator[Gateway]:
+def make_gateway():
+    """Make a gateway on a database of your own, as an async context manager."""
+
+    def make(
+        database_url: str, **settings: Any
+    ) -> contextlib.AbstractAsyncContextManager[Gateway]:
+        return running_gateway(config_for(database_url, **settings))
+
+    return make
+
+
+@pytest.fixture
+def sign():
+    """`signed`, for tests that put the headers on themselves."""
+    return signed
+
+
+@pytest.fixture
+async def gateway(shared_database_url: str) -> AsyncIterator[Gateway]:
     """A gateway with everyday settings."""
-    async with running_gateway(config_for(database_url)) as one:
+    async with running_gateway(config_for(shared_database_url)) as one:
         yield one
 
 
 @pytest.fixture
-def gateway_with(database_url: str):
+def gateway_with(shared_database_url: str):
     """Make a gateway with settings of your own, as an async context manager."""
 
     def make(**settings: Any) -> contextlib.AbstractAsyncContextManager[Gateway]:
-        return running_gateway(replace(config_for(database_url), **settings))
+        return running_gateway(config_for(shared_database_url, **settings))
 
     return make

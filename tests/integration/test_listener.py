@@ -1,0 +1,199 @@
+"""The doorbell may fail in any way; events may not."""
+
+import asyncio
+import json
+import os
+import signal
+
+import asyncpg
+import pytest
+
+from gateway.hub import Hub
+from gateway.telemetry import Metrics
+from workers.listener import Listener
+
+
+async def listener_pid(gateway):
+    """The backend that LISTENs for this gateway's database."""
+    (pid,) = (
+        await gateway.fetch(
+            "select pid from pg_stat_activity where datname = current_database()"
+            " and application_name = 'reelready-listener' limit 1"
+        )
+    )[0]
+    return pid
+
+
+async def ready(gateway, *, expected):
+    """Wait for readiness to be so; the test's timeout is the bound."""
+    while True:
+        async with gateway.http.get(f"{gateway.url}/readyz") as answer:
+            if (answer.status == 200) == expected:
+                return await answer.json()
+
+
+@pytest.fixture
+async def own_gateway(database_url, make_gateway):
+    """A gateway on a database of its own, so that its listener is the only one."""
+    async with make_gateway(database_url, safety_read_seconds=3600) as one:
+        yield one
+
+
+async def test_a_lost_doorbell_is_a_delay_and_not_a_loss(database_url, make_gateway):
+    """
+    The event is written behind the gateway's back and nobody rings.
+    """
+    async with make_gateway(database_url, safety_read_seconds=1) as gateway:
+        file_id = await gateway.new_file()
+        async with gateway.open_stream(f"/v1/files/{file_id}/events") as frames:
+            await anext(frames)
+            await append_silently(gateway, file_id)
+
+            assert "2" == (await anext(frames)).id
+
+
+async def test_a_killed_listener_comes_back_and_catches_up(own_gateway):
+    gateway = own_gateway
+    file_id = await gateway.new_file()
+    async with gateway.open_stream(f"/v1/files/{file_id}/events") as frames:
+        await anext(frames)
+        pid = await listener_pid(gateway)
+        await gateway.fetch("select pg_terminate_backend($1)", pid)
+        await append_silently(gateway, file_id)
+
+        assert "2" == (await anext(frames)).id
+        await gateway.report(file_id, "converting")
+        assert "3" == (await anext(frames)).id
+    assert pid != await listener_pid(gateway)
+
+
+async def test_a_listener_that_answers_nothing_is_noticed_and_replaced(own_gateway):
+    """
+    The backend is stopped, not killed: nothing in the network says so.
+    """
+    gateway = own_gateway
+    file_id = await gateway.new_file()
+    async with gateway.open_stream(f"/v1/files/{file_id}/events") as frames:
+        await anext(frames)
+        pid = await listener_pid(gateway)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            await append_silently(gateway, file_id)
+            async with asyncio.timeout(10):
+                not_ready = await ready(gateway, expected=False)
+                assert "2" == (await anext(frames)).id
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        await ready(gateway, expected=True)
+    assert not_ready["checks"]["database"]
+    assert not not_ready["checks"]["listener"]
+
+
+async def test_a_deaf_session_is_not_ready(database_url):
+    """
+    What a transaction pooler does: LISTEN is accepted and nothing ever comes.
+    """
+    looked_twice = asyncio.Event()
+    looks = 0
+
+    async def look():
+        nonlocal looks
+        looks += 1
+        if looks == 2:
+            looked_twice.set()
+
+    class Deaf(Listener):
+        def _on_notification(self, *_):
+            """Hear nothing."""
+
+    listener = Deaf(
+        database_url,
+        ring=Hub().ring,
+        look=look,
+        metrics=Metrics(),
+        safety_look_s=3600,
+        echo_timeout_s=0.2,
+    )
+    running = asyncio.create_task(listener.run())
+    await looked_twice.wait()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+    assert not listener.listening.is_set()
+
+
+async def test_a_restart_of_postgres_loses_nothing(restartable_database, make_gateway):
+    async with make_gateway(restartable_database.url) as gateway:
+        file_id = await gateway.new_file()
+        await gateway.report(file_id, "uploaded")
+        async with gateway.open_stream(f"/v1/files/{file_id}/events") as frames:
+            assert "2" == (await anext(frames)).id
+            await restartable_database.restart()
+            await ready(gateway, expected=True)
+            await gateway.complete(file_id)
+
+            assert "playable" == (await anext(frames)).json()["status"]
+
+
+async def test_while_the_database_is_away_each_kind_of_client_is_told(
+    restartable_database, make_gateway
+):
+    """
+    Streams softly, everybody else with 503 and Retry-After; health stays up.
+    """
+    postgres = restartable_database.postgres
+    async with make_gateway(restartable_database.url) as gateway:
+        file_id = await gateway.new_file()
+        path = f"/v1/files/{file_id}"
+        async with postgres.stopped():
+            refused = await gateway.stream(f"{path}/events")
+            statuses = {}
+            for route in (path, f"{path}/events"):
+                async with gateway.http.get(f"{gateway.url}{route}") as answer:
+                    statuses[route] = (answer.status, "Retry-After" in answer.headers)
+            posted, problem = await gateway.post(
+                file_id,
+                "reports",
+                {"type": "uploaded", "occurred_at": "2026-01-02T03:04:05Z"},
+            )
+            async with gateway.http.get(f"{gateway.url}/healthz") as answer:
+                alive = answer.status
+            not_ready = await ready(gateway, expected=False)
+        await ready(gateway, expected=True)
+        state = await gateway.state(file_id)
+
+    assert {"reason": "refused"} == refused[0].json()
+    assert {(503, True)} == set(statuses.values())
+    assert (503, "urn:reelready:problem:unavailable") == (posted, problem["type"])
+    assert 200 == alive
+    assert not not_ready["checks"]["database"]
+    assert 1 == state["seq"]
+
+
+async def append_silently(gateway, file_id):
+    """Commit the next event of a file as `Append` would, and do not ring."""
+    connection = await asyncpg.connect(gateway.config.database_url)
+    try:
+        row = await connection.fetchrow(
+            "select seq, state from files where id = $1", file_id
+        )
+        state = json.loads(row["state"]) | {"seq": row["seq"] + 1, "status": "uploaded"}
+        async with connection.transaction():
+            await connection.execute(
+                "insert into events"
+                " (file_id, seq, type, occurred_at, recorded_at, state)"
+                " values ($1, $2, 'uploaded', now(), now(), $3)",
+                file_id,
+                state["seq"],
+                json.dumps(state),
+            )
+            await connection.execute(
+                "update files set seq = $2, state = $3, status = 'uploaded'"
+                " where id = $1",
+                file_id,
+                state["seq"],
+                json.dumps(state),
+            )
+    finally:
+        await connection.close()
