@@ -367,8 +367,8 @@ def master_playlist(entries: list[tuple[str, str]], frame_rate: str) -> str:
     The master of renditions in the job's order.
 
     Args:
-        entries: For each, the attributes as FFmpeg wrote them and the file name
-            of its playlist in the same folder.
+        entries: For each, the other attributes and the file name of its playlist
+            in the same folder.
         frame_rate: Of all of them, a fraction.
     """
     lines = ["#EXTM3U", "#EXT-X-VERSION:6", "#EXT-X-INDEPENDENT-SEGMENTS"]

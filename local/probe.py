@@ -257,8 +257,14 @@ def _duration_s(container: Any, *streams: Any) -> float | None:
 
 
 def _frame_rate(video: Any) -> Fraction:
-    """Some recorders write their clock's rate; nothing films that fast."""
-    for rate in (video.average_rate, video.guessed_rate):
+    """
+    The rate the camera meant when the average is close to it, else the average.
+    Some recorders write their clock's rate; nothing films that fast.
+    """
+    average, meant = video.average_rate, video.guessed_rate
+    if average and meant and abs(meant - average) < average / 50:
+        average = meant
+    for rate in (average, meant):
         if rate and 1 <= rate <= _MAX_RATE:
             return Fraction(rate).limit_denominator(1001)
     return _DEFAULT_RATE

@@ -41,7 +41,7 @@ SEGMENT_TYPE = "video/mp2t"
 _log = logging.getLogger(__name__)
 _CHUNK_BYTES = 1 << 20
 _SEGMENT_S = re.compile(r"^#EXTINF:([\d.]+)", re.MULTILINE)
-_ATTRIBUTES = re.compile(r"^#EXT-X-STREAM-INF:(.*)$", re.MULTILINE)
+_CODECS = re.compile(r'CODECS="([^"]*)"')
 _STORAGE_ERRORS = (BotoCoreError, aiohttp.ClientError, OSError)
 
 
@@ -73,7 +73,8 @@ class Output:
     One rendition as it was made.
 
     Attributes:
-        attributes: Of its ``EXT-X-STREAM-INF`` line.
+        peak_bps: Of the densest segment.
+        codecs: As RFC 6381 names them.
         segments: Files of the working folder.
     """
 
@@ -83,8 +84,17 @@ class Output:
     height: int
     duration_ms: int
     average_bps: int
-    attributes: str
+    peak_bps: int
+    codecs: str
     segments: tuple[Path, ...]
+
+    @property
+    def attributes(self) -> str:
+        """Of its ``EXT-X-STREAM-INF`` line, without the frame rate."""
+        return (
+            f"BANDWIDTH={self.peak_bps},AVERAGE-BANDWIDTH={self.average_bps},"
+            f'CODECS="{self.codecs}",RESOLUTION={self.width}x{self.height}'
+        )
 
     @property
     def playlist(self) -> S3Uri:
@@ -215,23 +225,40 @@ def _outputs(ladder: Ladder, media: Media, folder: Path) -> list[Output]:
 
 def _output(number: int, name: S3Uri, size: tuple[int, int], folder: Path) -> Output:
     master = folder / f"{number}.master.m3u8"
-    found = _ATTRIBUTES.search(master.read_text()) if master.exists() else None
-    if found is None:
+    codecs = _CODECS.search(master.read_text()) if master.exists() else None
+    if codecs is None:
         msg = "The input has no picture that could be converted."
         raise MediaError(UNREADABLE, msg)
     playlist = (folder / f"{number}.m3u8").read_text()
-    duration_s = sum(map(float, _SEGMENT_S.findall(playlist)))
+    lengths_s = [float(length) for length in _SEGMENT_S.findall(playlist)]
     segments = tuple(sorted(folder.glob(f"{number}_*.ts")))
+    average_bps, peak_bps = _rates([s.stat().st_size for s in segments], lengths_s)
     return Output(
         number=number,
         name=name,
         width=size[0],
         height=size[1],
-        duration_ms=round(1000 * duration_s),
-        average_bps=round(8 * sum(s.stat().st_size for s in segments) / duration_s),
-        attributes=found.group(1),
+        duration_ms=round(1000 * sum(lengths_s)),
+        average_bps=average_bps,
+        peak_bps=peak_bps,
+        codecs=codecs.group(1),
         segments=segments,
     )
+
+
+def _rates(sizes_bytes: list[int], lengths_s: list[float]) -> tuple[int, int]:
+    """
+    Average and peak, bits a second.  A segment shorter than half the longest says
+    nothing about the peak (RFC 8216, 4.3.4.2); ffmpeg's own peak may be under its
+    average.
+    """
+    average = 8 * sum(sizes_bytes) / sum(lengths_s)
+    peaks = [
+        8 * size_bytes / length_s
+        for size_bytes, length_s in zip(sizes_bytes, lengths_s, strict=True)
+        if length_s >= max(lengths_s) / 2
+    ]
+    return round(average), round(max(average, *peaks))
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -72,8 +72,11 @@ class Conversion:
         url: Of its API.
     """
 
-    def __init__(self, url: str, jobs: Any, s3: Any, events: Events) -> None:
+    def __init__(
+        self, url: str, jobs: Any, s3: Any, events: Events, work_dir: Path
+    ) -> None:
         self.url = url
+        self.work_dir = work_dir
         self.jobs = jobs
         self.s3 = s3
         self.events = events
@@ -144,7 +147,7 @@ async def conversion(
         _session().create_client("s3", **_settings(s3_url)) as s3,
     ):
         await empty_bucket(s3)
-        yield Conversion(url, jobs, s3, events)
+        yield Conversion(url, jobs, s3, events, work_dir)
 
 
 @contextlib.asynccontextmanager
@@ -155,7 +158,7 @@ async def waiting_room(work_dir: Path, **options: Any) -> AsyncIterator[Conversi
         s3={}, on_event=events, region=REGION, work_dir=work_dir, **options
     )
     async with _served(service) as (url, jobs):
-        yield Conversion(url, jobs, None, events)
+        yield Conversion(url, jobs, None, events, work_dir)
 
 
 @contextlib.asynccontextmanager

@@ -31,7 +31,8 @@ def made(job: Job) -> list[Output]:
             height=240,
             duration_ms=5280,
             average_bps=990_211,
-            attributes="BANDWIDTH=1",
+            peak_bps=1_000_000,
+            codecs="avc1.4d401f",
             segments=(Path("0_00001.ts"),),
         )
         for number, rendition in enumerate(job.ladder.renditions)

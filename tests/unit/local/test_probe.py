@@ -193,6 +193,19 @@ async def test_a_playlist_in_disguise_is_not_a_video(
         await probe(disguised)
 
 
+async def test_a_list_of_neighbouring_files_is_not_a_video(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """FFmpeg's own defaults would open this one: no path, no protocol."""
+    clip(tmp_path / "secret.ts", *QUICK_H264)
+    monkeypatch.chdir(tmp_path)
+    disguised = tmp_path / "a.mp4"
+    disguised.write_text("ffconcat version 1.0\nfile secret.ts\n")
+
+    with pytest.raises(MediaError, match=NOT_MEDIA):
+        await probe(disguised)
+
+
 async def test_a_picture_is_not_a_video(tmp_path: Path) -> None:
     """Image formats are not opened at all."""
     picture = clip(tmp_path / "a.png", "-frames:v", "1", sound=False)

@@ -116,7 +116,8 @@ def test_nothing_appears_before_what_it_refers_to(tmp_path: Path) -> None:
                 height=2,
                 duration_ms=2000,
                 average_bps=1,
-                attributes="BANDWIDTH=1",
+                peak_bps=1_000_000,
+                codecs="avc1.4d401f",
                 segments=segments,
             )
         )
@@ -141,3 +142,18 @@ async def test_an_input_without_a_single_picture_made_nothing(tmp_path: Path) ->
 
     with pytest.raises(MediaError, match="no picture"):
         transcode._outputs(ladder, MEDIA, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("sizes_bytes", "lengths_s", "expected"),
+    [
+        ([1000], [2.0], (4000, 4000)),
+        ([1000, 2000, 1000], [2.0, 2.0, 2.0], (5333, 8000)),
+        ([1000, 1000, 500], [2.0, 2.0, 0.1], (4878, 4878)),
+    ],
+)
+def test_the_peak_is_never_under_the_average(
+    sizes_bytes: list[int], lengths_s: list[float], expected: tuple[int, int]
+) -> None:
+    """A stub at the end does not count as a peak."""
+    assert expected == transcode._rates(sizes_bytes, lengths_s)
