@@ -111,7 +111,6 @@ def serve(root: Path, **options: Any) -> Iterator[Server]:
         "on_event": events,
         "now": clock,
     }
-    loop = asyncio.new_event_loop()
     started: dict[str, Any] = {}
     ready = threading.Event()
 
@@ -123,18 +122,17 @@ def serve(root: Path, **options: Any) -> Iterator[Server]:
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
         stop = asyncio.Event()
-        started.update(port=runner.addresses[0][1], stop=stop)
+        loop = asyncio.get_running_loop()
+        started.update(port=runner.addresses[0][1], stop=stop, loop=loop)
         ready.set()
         await stop.wait()
         await runner.cleanup()
 
     def main() -> None:
         try:
-            loop.run_until_complete(run())
-            loop.run_until_complete(loop.shutdown_default_executor())
+            asyncio.run(run())
         finally:
             ready.set()
-            loop.close()
 
     thread = threading.Thread(target=main, name="s3")
     thread.start()
@@ -143,5 +141,5 @@ def serve(root: Path, **options: Any) -> Iterator[Server]:
         yield Server(root, started["port"], events, clock)
     finally:
         if "stop" in started:
-            loop.call_soon_threadsafe(started["stop"].set)
+            started["loop"].call_soon_threadsafe(started["stop"].set)
         thread.join(WAIT_S)

@@ -8,6 +8,7 @@ Source: Amazon S3 API Reference, "POST Object".
 """
 
 import asyncio
+import re
 from pathlib import PurePosixPath
 from urllib.parse import quote
 
@@ -28,6 +29,7 @@ MAX_FIELDS_BYTES = 20 << 10
 
 _FILE_NAME = "${filename}"
 _READ_BYTES = 1 << 18
+_HEADER_NAME = re.compile(r"[a-z0-9!#$%&'*+.^_`|~-]+", re.ASCII)
 _BROKEN = (
     HttpProcessingError,
     ValueError,
@@ -171,6 +173,8 @@ def _describe(fields: dict[str, str]) -> Description:
         if name.startswith(META)
     }
     # They come back as response headers, where a line break would forge others.
+    if not all(_HEADER_NAME.fullmatch(name) for name in metadata):
+        raise S3Error("InvalidArgument", "A metadata name is no header name")
     if not all(
         value.isprintable() for value in (*headers.values(), *metadata.values())
     ):

@@ -823,3 +823,11 @@ async def test_a_policy_may_be_signed_with_starts_with(server, signer, browser):
     assert (403, "AccessDenied") == await post(browser, form)
     policy = json.loads(base64.b64decode(form["fields"]["policy"]))
     assert ["starts-with", "$key", "video/origin/"] in policy["conditions"]
+
+
+async def test_metadata_cannot_forge_a_header(server, signer, browser):
+    names = {"x-amz-meta-a b": "1"}
+    form = await signed_form(signer, fields=names, conditions=[names])
+
+    assert (400, "InvalidArgument") == await post(browser, form)
+    assert await nothing_was_stored(server, signer)
