@@ -49,12 +49,19 @@ class Subscriber:
 
 
 class _File:
-    """The subscribers of one file, and the newest seq rung for it."""
+    """
+    The subscribers of one file, and the newest seq known of it.
 
-    __slots__ = ("head", "subscribers")
+    Attributes:
+        head: As rung, or as read since.
+        rung_at: Which round of readings was under way at the last ring.
+    """
+
+    __slots__ = ("head", "rung_at", "subscribers")
 
     def __init__(self) -> None:
         self.head = 0
+        self.rung_at = 0
         self.subscribers: set[Subscriber] = set()
 
 
@@ -67,6 +74,7 @@ class Hub:
         self._behind: set[Subscriber] = set()
         self._someone_is_behind = asyncio.Event()
         self._subscribers = 0
+        self._rounds = 0
 
     def __len__(self) -> int:
         return self._subscribers
@@ -104,8 +112,9 @@ class Hub:
         """Learn which files have new events, and up to which seq."""
         for file_id, seq in heads:
             file = self._files.get(file_id)
-            if file is not None and seq > file.head:
-                file.head = seq
+            if file is not None:
+                file.head = max(file.head, seq)
+                file.rung_at = self._rounds
                 self._fall_behind(one for one in file.subscribers if one.cursor < seq)
 
     def resume(self, subscriber: Subscriber) -> None:
@@ -115,7 +124,7 @@ class Hub:
         if (
             file is not None
             and subscriber in file.subscribers
-            and subscriber.cursor < file.head
+            and (subscriber in self._behind or subscriber.cursor < file.head)
         ):
             self._fall_behind((subscriber,))
 
@@ -128,10 +137,14 @@ class Hub:
 
     async def behind(self) -> list[Subscriber]:
         """Wait until someone is behind; take all who are and are not stalled."""
-        await self._someone_is_behind.wait()
-        self._someone_is_behind.clear()
-        taken = [one for one in self._behind if not one.stalled]
-        self._behind.clear()
+        taken: list[Subscriber] = []
+        while not taken:
+            await self._someone_is_behind.wait()
+            self._someone_is_behind.clear()
+            taken = [one for one in self._behind if not one.stalled]
+        # Who is stalled stays behind: it may not even have had its first reading.
+        self._behind.difference_update(taken)
+        self._rounds += 1
         return taken
 
     def put_back(self, subscribers: Iterable[Subscriber]) -> None:
@@ -147,11 +160,25 @@ class Hub:
         file = self._files.get(subscriber.file_id)
         if file is None or subscriber not in file.subscribers:
             return
-        if reading is not None:
-            file.head = max(file.head, reading.head)
+        if subscriber.stalled:
+            self._behind.add(subscriber)
+            return
+        if reading is None:
+            subscriber.deliver(None)
+            return
+        if reading.head > file.head:
+            # The doorbell for it was lost, and not only for this subscriber.
+            self.ring([(subscriber.file_id, reading.head)])
+        elif file.rung_at < self._rounds:
+            # What was rung before this reading was asked for is in it.  If not,
+            # the table has lost events (a failover, a restore) and is still the
+            # truth; waiting for them would read in a circle.
+            file.head = reading.head
+        if reading.head == file.head:
+            self._behind.discard(subscriber)
         subscriber.deliver(reading)
-        if reading is not None and subscriber.cursor < file.head:
-            self._fall_behind((subscriber,))
+        if subscriber.cursor < file.head and not subscriber.stalled:
+            self.put_back((subscriber,))
 
     def drain(self) -> None:
         """Say goodbye to everybody; whoever comes now is refused."""
