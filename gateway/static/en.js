@@ -62,7 +62,7 @@ export default {
   problem_network: "The connection was lost during the upload. Check the network and try again.",
   problem_gateway_away: "Reelready could not be reached. Check the network and try again.",
   problem_unauthorized: "The API key was refused, so the video was not uploaded.",
-  problem_invalid: "Reelready did not accept this file ({field}).",
+  problem_invalid: "Reelready did not accept this file.",
   problem_too_large: "The video is too large. The limit is {limit}.",
   problem_too_large_here: "The video is too large for this service.",
   problem_empty: "The file is empty: there is nothing to upload.",

@@ -62,7 +62,7 @@ export default {
   problem_network: "업로드 중에 연결이 끊겼습니다. 네트워크를 확인하고 다시 시도해 주세요.",
   problem_gateway_away: "Reelready에 연결할 수 없습니다. 네트워크를 확인하고 다시 시도해 주세요.",
   problem_unauthorized: "API 키가 거부되어 동영상을 업로드하지 못했습니다.",
-  problem_invalid: "Reelready가 이 파일을 받아들이지 않았습니다({field}).",
+  problem_invalid: "Reelready가 이 파일을 받아들이지 않았습니다.",
   problem_too_large: "동영상이 너무 큽니다. 최대 크기는 {limit}입니다.",
   problem_too_large_here: "이 서비스에서 받기에는 동영상이 너무 큽니다.",
   problem_empty: "빈 파일이라 업로드할 내용이 없습니다.",

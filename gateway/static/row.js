@@ -57,8 +57,8 @@ export function detailOf(row, stage) {
   return knows(`error_${error.code}`) ? t(`error_${error.code}`) : error.message;
 }
 
-function problemText({ key, field, limit }) {
-  return t(`problem_${key}`, { field: field ?? "", limit: limit ? bytes(limit) : "" });
+function problemText({ key, limit }) {
+  return t(`problem_${key}`, { limit: limit ? bytes(limit) : "" });
 }
 
 function playbackText(playback) {
@@ -71,7 +71,7 @@ function playbackText(playback) {
 
 /** The server's own words and codes, for whoever has to look into it. */
 function asideOf(row, stage) {
-  if (stage === "refused") return row.problem.detail ?? "";
+  if (stage === "refused") return row.problem.detail ?? row.problem.field ?? "";
   const { error } = row.file ?? {};
   if (!error || stage === "stopped") return "";
   const code = t("error_code", { code: error.code });

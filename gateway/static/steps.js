@@ -10,9 +10,8 @@ const ENDS = ["playable", "failed", "canceled", "expired"];
 const PHASES = { probing: "probing", transcoding: "transcoding", uploading: "saving" };
 
 /**
- * Where a row stands, as a key of strings.js:
- * queued | uploading | sent | awaiting_upload | uploaded | converting | probing |
- * transcoding | saving | playable | failed | canceled | expired | stopped | refused | lost
+ * Where a row stands, as the key of its words: queued, uploading, sent, saving,
+ * stopped, refused, lost, connecting, or a status or phase of the contract.
  */
 export function stageOf(row) {
   const { file, sending, problem, stopped, lost } = row;

@@ -56,28 +56,29 @@ export async function announce(file, apiKey) {
   throw refusal(response.status, body);
 }
 
-/** The gateway's problem+json, by its `code` or last part of `type`, else by the status. */
+const BY_CODE = {
+  invalid: "invalid",
+  unauthorized: "unauthorized",
+  too_large: "too_large_here",
+  unavailable: "unavailable",
+};
+
+/** For what stands between us and the gateway, and knows no problem+json. */
+const BY_STATUS = {
+  401: "unauthorized",
+  403: "unauthorized",
+  413: "too_large_here",
+  429: "unavailable",
+  502: "unavailable",
+  503: "unavailable",
+  504: "unavailable",
+};
+
+/** The gateway's problem+json, by the code that ends its `type`, else by the status. */
 export function refusal(status, problem) {
-  const said = problem?.code ?? problem?.type?.split(/[/:#]/).at(-1);
-  const details = { field: problem?.field, detail: problem?.detail };
-  const known = {
-    invalid: "invalid",
-    unauthorized: "unauthorized",
-    too_large: "too_large_here",
-    unavailable: "unavailable",
-  };
-  const byStatus = {
-    401: "unauthorized",
-    403: "unauthorized",
-    413: "too_large_here",
-    422: "invalid",
-    429: "unavailable",
-    502: "unavailable",
-    503: "unavailable",
-    504: "unavailable",
-  };
-  const key = known[said?.replaceAll("-", "_")] ?? byStatus[status];
-  return new Problem(key ?? (status < 500 ? "invalid" : "internal"), details);
+  const code = problem?.type?.split(":").at(-1);
+  const otherwise = status < 500 ? "invalid" : "internal";
+  return new Problem(BY_CODE[code] ?? BY_STATUS[status] ?? otherwise, problem ?? {});
 }
 
 /**

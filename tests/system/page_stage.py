@@ -44,7 +44,7 @@ CORS = {
 
 def problem(status: int, code: str, **more: str) -> web.Response:
     """A problem+json answer."""
-    body = {"type": f"/problems/{code}", "code": code, "title": code, **more}
+    body = {"type": f"urn:reelready:problem:{code}", "title": code, **more}
     return web.json_response(
         body, status=status, content_type="application/problem+json"
     )

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 STATIC = Path(__file__).parents[3] / "gateway" / "static"
-FILES = sorted(path for path in STATIC.iterdir() if path.is_file())
+FILES = sorted(
+    path for path in STATIC.iterdir() if path.suffix in {".html", ".css", ".js"}
+)
 SCRIPTS = [path for path in FILES if path.suffix == ".js"]
 ON_DEMAND = {"clipboard.js", "player.js"}
 LANGUAGES = {"en.js", "ko.js"}
