@@ -6,6 +6,7 @@ encoded once and never translated.  What the outside must not see (job ids,
 when progress was last stored) is beside it in `FileRecord`.
 """
 
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
@@ -15,6 +16,9 @@ from msgspec import Struct
 
 FileId = NewType("FileId", str)
 """URL-safe, at most 64 characters of ``[0-9a-z-]``."""
+
+FILE_ID = re.compile(r"[0-9a-z-]{1,64}")
+"""What a `FileId` looks like in full."""
 
 Seq = NewType("Seq", int)
 """Number of an event within its file: 1, 2, 3 ..., gapless, in commit order."""

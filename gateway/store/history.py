@@ -13,7 +13,7 @@ import asyncpg
 import msgspec
 from msgspec import Struct
 
-from gateway.model import Event, FileId, Reading, Seq, Status
+from gateway.model import FILE_ID, Event, FileId, Reading, Seq, Status
 from gateway.protocol.cursor import CURRENT
 from gateway.store.pool import Pool
 
@@ -77,7 +77,7 @@ class History:
         Raises:
             UnavailableError: The database is away.
         """
-        pairs = list(cursors)
+        pairs = [pair for pair in cursors if FILE_ID.fullmatch(pair[0])]
         async with self._pool.acquire() as connection:
             rows = await connection.fetch(
                 _READ, [file_id for file_id, _ in pairs], [after for _, after in pairs]
