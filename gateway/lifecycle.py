@@ -102,13 +102,16 @@ def apply(record: FileRecord, report: Report, now: datetime) -> FileRecord | Non
     )
 
 
-def coalesces(before: FileRecord, after: FileRecord, now: datetime) -> bool:
+def coalesces(
+    before: FileRecord, report: Report, after: FileRecord, now: datetime
+) -> bool:
     """Whether a change is mere progress too soon after the last stored one."""
     old, new = before.state, after.state
     return (
-        after.progressed_at == now
+        report.type is ReportType.PROGRESS
         and before.progressed_at is not None
-        and now - before.progressed_at < MIN_PROGRESS_INTERVAL
+        # A clock that was set back must not mute progress until it is there again.
+        and timedelta(0) <= now - before.progressed_at < MIN_PROGRESS_INTERVAL
         and (old.status, old.attempt) == (new.status, new.attempt)
     )
 

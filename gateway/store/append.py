@@ -141,7 +141,7 @@ class _Batch:
         if after is None:
             repeats = lifecycle.repeats(before, incoming.report)
             return Answer(Outcome.DUPLICATE if repeats else Outcome.STALE, seq)
-        if lifecycle.coalesces(before, after, self.now):
+        if lifecycle.coalesces(before, incoming.report, after, self.now):
             return Answer(Outcome.COALESCED, seq)
         self.records[incoming.file_id] = after
         self.events.append((after, incoming.report))

@@ -425,7 +425,7 @@ class FeedMachine(RuleBasedStateMachine):
 def test_any_order_of_events_keeps_every_subscriber_whole():
     run_state_machine_as_test(
         FeedMachine,
-        settings=settings(max_examples=150, stateful_step_count=30, deadline=None),
+        settings=settings(max_examples=150, stateful_step_count=30),
     )
 
 
