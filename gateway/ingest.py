@@ -12,6 +12,7 @@ and written one by one.
 import asyncio
 import logging
 from collections import deque
+from collections.abc import Iterable
 
 import asyncpg
 
@@ -35,6 +36,7 @@ class Ingest:
         self._metrics = metrics
         self._waiting: deque[_Waiting] = deque()
         self._arrived = asyncio.Event()
+        self._ended = False
 
     async def submit(self, incoming: Incoming) -> Answer:
         """
@@ -45,6 +47,8 @@ class Ingest:
             WebhookReusedError: The webhook id came before with another body.
             UnavailableError: It cannot be stored now; nothing was.
         """
+        if self._ended:
+            raise UnavailableError("shutting down")
         if len(self._waiting) >= MAX_WAITING_REPORTS:
             raise UnavailableError("too many reports are waiting to be stored")
         answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
@@ -64,9 +68,8 @@ class Ingest:
                     count = min(len(self._waiting), MAX_BATCH_REPORTS)
                     await self._commit([self._waiting.popleft() for _ in range(count)])
         finally:
-            for _, answered in self._waiting:
-                if not answered.done():
-                    answered.set_exception(UnavailableError("shutting down"))
+            self._ended = True
+            _refuse(self._waiting, "shutting down")
 
     async def _commit(self, batch: list[_Waiting]) -> None:
         self._metrics.batch_reports.observe(len(batch))
@@ -77,11 +80,10 @@ class Ingest:
             _answer(batch, [error] * len(batch))
         except asyncpg.PostgresError as error:
             await self._commit_alone(batch, error)
-        except BaseException:
-            _answer(batch, [UnavailableError("interrupted")] * len(batch))
-            raise
         else:
             _answer(batch, answers)
+        finally:
+            _refuse(batch, "interrupted")
 
     async def _commit_alone(
         self, batch: list[_Waiting], error: asyncpg.PostgresError
@@ -102,3 +104,10 @@ def _answer(batch: list[_Waiting], answers: "list[Answer | GatewayError]") -> No
             answered.set_exception(answer)
         else:
             answered.set_result(answer)
+
+
+def _refuse(waiting: Iterable[_Waiting], problem: str) -> None:
+    """Leave nobody without an answer."""
+    for _, answered in waiting:
+        if not answered.done():
+            answered.set_exception(UnavailableError(problem))
