@@ -21,6 +21,9 @@ AUDIENCE = "reelready"
 ALGORITHM = "HS256"
 SIGNATURE_TOLERANCE_S = 300
 
+MAX_EXPIRY_S = 253_402_300_799
+"""The last second of the year 9999."""
+
 MAX_WEBHOOK_ID_CHARS = 200
 _WEBHOOK_ID = re.compile(r"[\x21-\x7e]{1,200}")
 _TIMESTAMP = re.compile(r"\d{1,12}", re.ASCII)
@@ -169,12 +172,13 @@ def _digest(secret: str) -> bytes:
 
 
 def _viewer(claims: Mapping[str, object]) -> Viewer:
-    files, owner = claims.get("files"), claims.get("owner")
-    expires_at = claims["exp"]
+    files, owner, expires_at = (claims.get(one) for one in ("files", "owner", "exp"))
+    if not isinstance(expires_at, int | float) or expires_at > MAX_EXPIRY_S:
+        raise UnauthorizedError("the watch token's exp is not Unix seconds")
     return Viewer(
         files=frozenset(one for one in files if isinstance(one, str))
         if isinstance(files, list)
         else frozenset(),
         owner=owner if isinstance(owner, str) and owner else None,
-        expires_at=float(expires_at) if isinstance(expires_at, int | float) else 0.0,
+        expires_at=float(expires_at),
     )
