@@ -1,4 +1,4 @@
-/** The words of the page in English; `ko.js` has the same keys. */
+/** The words of the page in English; `ko.js` has the same keys, and the errors that the server says in English. */
 
 export default {
   tagline: "Know the moment your video is ready.",
@@ -75,9 +75,6 @@ export default {
   problem_storage: "The storage had a problem. Try again in a moment.",
   problem_unreadable: "The file could not be read. It may have been moved or changed since you chose it.",
 
-  error_conversion_failed: "The video could not be converted.",
-  error_canceled: "The conversion was canceled before it finished.",
-  error_upload_never_came: "The video never arrived in full, so it was given up.",
   error_code: "Code: {code}",
   lost_401: "The permission to watch this video has expired. Remove it from the list, or open a new link.",
   lost_404: "Reelready does not know this video any more. You can remove it from the list.",

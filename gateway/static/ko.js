@@ -1,4 +1,4 @@
-/** The words of the page in Korean; `en.js` has the same keys. */
+/** The words of the page in Korean; `en.js` has the same keys, but for the errors that the server says in English. */
 
 export default {
   tagline: "영상이 준비되는 순간을 바로 알려 드립니다.",
@@ -21,7 +21,7 @@ export default {
   link_incomplete: "링크가 완전하지 않습니다. 동영상은 지정되어 있지만 볼 수 있는 권한이 없습니다.",
 
   step_upload: "업로드",
-  step_uploaded: "업로드됨",
+  step_uploaded: "도착",
   step_converting: "변환",
   step_playable: "재생 가능",
   step_failed: "실패",
@@ -77,6 +77,13 @@ export default {
 
   error_conversion_failed: "동영상을 변환할 수 없습니다.",
   error_canceled: "변환이 끝나기 전에 취소되었습니다.",
+  error_input_unreadable: "동영상 파일이 아니거나, 손상되었거나, 끝까지 전송되지 않은 파일입니다.",
+  error_no_video: "파일에 영상이 없습니다.",
+  error_unsupported_format: "지원하지 않는 동영상 형식입니다.",
+  error_storage_denied: "변환기가 저장소의 파일을 읽을 수 없습니다.",
+  error_input_missing: "변환할 파일을 저장소에서 찾을 수 없습니다.",
+  error_conversion_never_started: "변환이 시작되지 않았습니다.",
+  error_conversion_never_reported: "변환이 끝났다는 소식이 오지 않았습니다.",
   error_upload_never_came: "동영상이 끝까지 도착하지 않아 중단되었습니다.",
   error_code: "코드: {code}",
   lost_401: "이 동영상을 볼 수 있는 권한이 만료되었습니다. 목록에서 삭제하거나 새 링크를 여세요.",

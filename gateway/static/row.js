@@ -18,6 +18,8 @@ export function createView(act) {
   for (const part of element.querySelectorAll("[data-part]")) {
     parts[part.dataset.part] = part;
   }
+  const [step] = parts.rail.children;
+  parts.rail.append(...[1, 2, 3].map(() => step.cloneNode(true)));
   const buttons = [...element.querySelectorAll("[data-action]")];
   count += 1;
   parts.name.id = `name-${count}`;
@@ -66,7 +68,7 @@ function playbackText(playback) {
     .filter(({ width, height }) => width && height)
     .map(({ width, height }) => `${width} \u00d7 ${height}`);
   const length = playback.duration_ms ? [duration(playback.duration_ms)] : [];
-  return [...length, ...sizes].join(" \u00b7 ");
+  return [...length, ...new Set(sizes)].join(" \u00b7 ");
 }
 
 /** The server's own words and codes, for whoever has to look into it. */

@@ -64,7 +64,7 @@ export function show(row) {
   row.telling ??= setTimeout(() => tell(row), TELL_MS);
 }
 
-/** Say a change of step, and each quarter of a long one, to those who cannot see it. */
+/** Say each change of step, and each quarter of a long one. */
 function tell(row) {
   row.telling = undefined;
   const stage = stageOf(row);

@@ -28,7 +28,7 @@ export function stageOf(row) {
   return file ? "awaiting_upload" : row.restored ? "connecting" : "queued";
 }
 
-/** good | bad | busy: the hue, always beside words that say the same. */
+/** good | bad | busy */
 export function toneOf(stage) {
   if (stage === "playable") return "good";
   const bad = ["failed", "canceled", "expired", "stopped", "refused", "lost"];
@@ -40,7 +40,7 @@ export function isOver(stage) {
   return toneOf(stage) !== "busy";
 }
 
-/** {value, max} for a bar, {} for one without a known end, null for none. */
+/** {value, max} of a bar, {} of one without a known end, or null. */
 export function progressOf(row, stage) {
   if (stage === "uploading") return { value: row.sending.done, max: row.sending.total };
   const converting = ["converting", "probing", "transcoding", "saving"].includes(stage);

@@ -12,19 +12,14 @@ export class Problem extends Error {
   }
 }
 
-/** What browsers leave empty; the rest is told by File.type. */
+/** What some browsers leave empty; File.type tells the rest. */
 const TYPES = {
-  avi: "video/x-msvideo",
   m2ts: "video/mp2t",
   mkv: "video/x-matroska",
   mov: "video/quicktime",
-  mp4: "video/mp4",
-  mpeg: "video/mpeg",
-  mpg: "video/mpeg",
   mts: "video/mp2t",
   mxf: "application/mxf",
   ts: "video/mp2t",
-  webm: "video/webm",
 };
 
 /** Set by the browser, which refuses anyone else's. */
