@@ -369,7 +369,7 @@ def _raw(environ: Mapping[str, str], name: str) -> str | None:
         return None
     try:
         return Path(path).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise ConfigError(f"{variable}_FILE", f"cannot be read: {error}") from error
 
 

@@ -1,0 +1,316 @@
+import base64
+from dataclasses import FrozenInstanceError, fields
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.config import (
+    LOCAL_API_KEY,
+    LOCAL_INGEST_SECRET,
+    MISSING,
+    PREFIX,
+    Config,
+    database_url,
+    describe,
+)
+from gateway.errors import ConfigError
+from gateway.model import Status
+
+SECRET = "s" * 32
+WHSEC = "whsec_" + base64.b64encode(b"k" * 24).decode()
+REQUIRED = {
+    "DATABASE_URL": "postgresql://app:hunter2@db.test/app",
+    "BUCKET": "films",
+    "PLAYBACK_BASE_URL": "https://cdn.test",
+    "INGEST_SECRETS": WHSEC,
+    "API_KEYS": "a" * 32,
+    "TOKEN_SECRETS": SECRET,
+}
+NAMES = [one.name.upper() for one in fields(Config)]
+NUMBERS = [one.name.upper() for one in fields(Config) if one.type is int]
+
+
+def environ(**changes: str | None) -> dict[str, str]:
+    said = REQUIRED | changes
+    return {PREFIX + name: raw for name, raw in said.items() if raw is not None}
+
+
+def config(**changes: str | None) -> Config:
+    return Config.from_env(environ(**changes))
+
+
+def value(name: str, raw: str) -> object:
+    return getattr(config(**{name: raw}), name.lower())
+
+
+def test_what_the_contract_promises_are_the_defaults():
+    plain = config()
+
+    assert ("video/origin/", "video/hls/") == (plain.upload_prefix, plain.output_prefix)
+    assert (15, 55, 900) == (
+        plain.heartbeat_seconds,
+        plain.max_wait_seconds,
+        plain.stream_max_age_seconds,
+    )
+    assert plain.database_url == plain.listen_database_url
+    assert ("", "http://127.0.0.1:8080/") == (plain.redis_url, plain.base_url)
+
+
+GOOD = [
+    ("DATABASE_URL", "postgres:///app?host=/run/postgresql", None),
+    ("LISTEN_DATABASE_URL", "postgresql://direct.test:5433/app", None),
+    ("BUCKET", "my.bucket-1", None),
+    ("PLAYBACK_BASE_URL", "https://cdn.test/a/", None),
+    ("PLAYBACK_BASE_URL", "http://[::1]:9000/films", "http://[::1]:9000/films/"),
+    ("PUBLIC_URL", "https://watch.test", "https://watch.test/"),
+    ("INGEST_SECRETS", f"{WHSEC}, {WHSEC}", (b"k" * 24, b"k" * 24)),
+    ("API_KEYS", f" {'a' * 32} ,, {'b' * 32},", ("a" * 32, "b" * 32)),
+    ("API_KEYS", LOCAL_API_KEY, (LOCAL_API_KEY,)),
+    ("TOKEN_SECRETS", "키" * 32, ("키" * 32,)),
+    ("UPLOAD_PREFIX", "in/", None),
+    ("OUTPUT_PREFIX", "a-b_c/(1)/'x'!*./", None),
+    (
+        "ALLOWED_ORIGINS",
+        "https://a.test, http://b.test:81",
+        ("https://a.test", "http://b.test:81"),
+    ),
+    ("HOST", "0.0.0.0", None),
+    ("PORT", "0", 0),
+    ("PORT", "65535", 65535),
+    ("HEARTBEAT_SECONDS", "007", 7),
+    ("MAX_UPLOAD_BYTES", str(5 * 1024**3), 5 * 1024**3),
+    ("MAX_SUBSCRIBERS_PER_IP", "0", 0),
+    ("REDIS_URL", "rediss://cache.test:6380/1", None),
+    ("REDIS_URL", "unix:///run/redis.sock", None),
+    ("PAGE_API_KEY", "local", None),
+    ("HLS_JS", __file__, Path(__file__)),
+]
+
+
+@pytest.mark.parametrize(("name", "raw", "expected"), GOOD)
+def test_a_good_setting_is_taken(name, raw, expected):
+    assert (raw if expected is None else expected) == value(name, raw)
+
+
+BAD = [
+    *[("OUTPUT_PREFIX", raw) for raw in ("", "video/hls")],
+    *[("DATABASE_URL", raw) for raw in ("", "db.test/app", "mysql://db.test/app")],
+    *[("DATABASE_URL", raw) for raw in ("postgresql://", "postgresql://[::1/app")],
+    ("LISTEN_DATABASE_URL", ""),
+    *[
+        ("BUCKET", raw)
+        for raw in ("", "ab", "My-Bucket", "a" * 64, "-ab", "a/b", "영상")
+    ],
+    *[("PLAYBACK_BASE_URL", raw) for raw in ("", "cdn.test", "ftp://a", "https:///a")],
+    *[("PLAYBACK_BASE_URL", f"https://a/{end}") for end in ("?a=1", "#a", "?", "b#")],
+    *[("PUBLIC_URL", raw) for raw in ("//a", "http://", "http://?a", "http://u:p@a")],
+    *[
+        ("INGEST_SECRETS", raw)
+        for raw in ("", ",", "x", WHSEC[6:], "whsec_", "whsec_é")
+    ],
+    ("INGEST_SECRETS", "whsec_" + base64.b64encode(b"k" * 23).decode()),
+    ("INGEST_SECRETS", f"{WHSEC},whsec_!!!"),
+    *[("API_KEYS", raw) for raw in ("", " , ", "a" * 31, f"{SECRET},short")],
+    *[("TOKEN_SECRETS", raw) for raw in ("", "local", "s" * 31, f"{SECRET},local")],
+    *[("UPLOAD_PREFIX", raw) for raw in ("", "/", "a", "/a/", "a//b/", "a b/", "영/")],
+    *[
+        ("ALLOWED_ORIGINS", raw)
+        for raw in ("", "*", "a.test", "https://a.test/", "null")
+    ],
+    ("HOST", ""),
+    *[("PORT", raw) for raw in ("", "-1", "65536", "8080.0", "0x50", "http", " 80")],
+    *[("HEARTBEAT_SECONDS", raw) for raw in ("0", "301", "15s", "9" * 30)],
+    *[("REDIS_URL", raw) for raw in ("cache.test", "http://cache.test", "redis://")],
+    ("PAGE_API_KEY", ""),
+    *[("HLS_JS", raw) for raw in ("", "/no/such/file", "/", "a" * 5000)],
+]
+
+
+@pytest.mark.parametrize(("name", "raw"), BAD)
+def test_a_wrong_setting_stops_the_start_with_one_line_that_names_it(name, raw):
+    with pytest.raises(ConfigError) as raised:
+        value(name, raw)
+
+    assert PREFIX + name == raised.value.setting
+    assert str(raised.value).startswith(f"{PREFIX}{name}: ")
+    assert "\n" not in str(raised.value)
+
+
+def test_every_setting_has_a_good_and_a_bad_example_or_is_a_number():
+    good, bad = ({name for name, *_ in examples} for examples in (GOOD, BAD))
+
+    assert set(NAMES) == (good & bad) | set(NUMBERS)
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+@pytest.mark.parametrize("raw", ["", "-1", "1.5", "many", "9" * 19, "1\n"])
+def test_a_number_is_a_whole_number_in_its_range(name, raw):
+    with pytest.raises(ConfigError, match=f"^{PREFIX}{name}: .* is not a whole number"):
+        value(name, raw)
+
+
+@pytest.mark.parametrize("name", REQUIRED)
+def test_a_missing_one_is_named_and_explained(name):
+    with pytest.raises(ConfigError, match=rf"^{PREFIX}{name}: is not set \(.+\)$"):
+        config(**{name: None})
+
+
+@pytest.mark.parametrize(
+    ("name", "raw"),
+    [
+        ("DATABASE_URL", "postgresql://u:tell-nobody@["),
+        ("DATABASE_URL", "postgresql://u:tell-nobody@ho\u2100st/"),
+        ("LISTEN_DATABASE_URL", "http://u:tell-nobody@db.test/"),
+        ("REDIS_URL", "redis://u:tell-nobody@ho\u2100st/"),
+        ("INGEST_SECRETS", "whsec_tell-nobody!"),
+        ("API_KEYS", f"{SECRET},tell-nobody"),
+        ("TOKEN_SECRETS", f"{SECRET},tell-nobody"),
+    ],
+)
+def test_no_error_tells_a_secret(name, raw):
+    with pytest.raises(ConfigError) as raised:
+        value(name, raw)
+
+    assert "tell-nobody" not in str(raised.value)
+
+
+def test_a_secret_may_come_from_a_file(tmp_path):
+    path = tmp_path / "secret"
+    path.write_text(f"{SECRET}\n", encoding="utf-8")
+
+    assert (SECRET,) == config(
+        TOKEN_SECRETS=None, TOKEN_SECRETS_FILE=str(path)
+    ).token_secrets
+
+
+def test_the_variable_wins_over_the_file(tmp_path):
+    assert (SECRET,) == config(TOKEN_SECRETS_FILE=str(tmp_path / "none")).token_secrets
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe"])
+def test_a_file_that_cannot_be_read_is_named(tmp_path, content):
+    path = tmp_path / "secret"
+    if content is not None:
+        path.write_bytes(content)
+
+    with pytest.raises(ConfigError) as raised:
+        config(API_KEYS=None, API_KEYS_FILE=str(path))
+
+    assert f"{PREFIX}API_KEYS_FILE" == raised.value.setting
+
+
+def test_what_is_in_a_file_is_checked_too(tmp_path):
+    path = tmp_path / "secret"
+    path.write_text("short")
+
+    with pytest.raises(ConfigError, match="fewer than 32"):
+        config(API_KEYS=None, API_KEYS_FILE=str(path))
+
+
+def test_the_listener_may_have_a_database_url_of_its_own():
+    other = "postgresql://direct.test/app"
+
+    assert other == config(LISTEN_DATABASE_URL=other).listen_database_url
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"API_KEYS": f"{SECRET},{LOCAL_API_KEY}"}, "API_KEYS"),
+        ({"INGEST_SECRETS": f"{WHSEC},{LOCAL_INGEST_SECRET}"}, "INGEST_SECRETS"),
+    ],
+)
+def test_what_everybody_knows_is_refused_where_it_matters(changes, named):
+    local = config(**changes)
+
+    with pytest.raises(ConfigError, match=f"{PREFIX}{named}: .* of the local stack"):
+        local.refuse_local_secrets()
+
+
+def test_secrets_of_ones_own_are_not_refused():
+    config().refuse_local_secrets()
+
+
+def test_deadlines_are_those_of_the_stages_that_wait():
+    assert {
+        Status.AWAITING_UPLOAD: timedelta(seconds=1),
+        Status.UPLOADED: timedelta(seconds=2),
+        Status.CONVERTING: timedelta(seconds=3),
+    } == config(
+        UPLOAD_DEADLINE_SECONDS="1",
+        START_DEADLINE_SECONDS="2",
+        CONVERSION_DEADLINE_SECONDS="3",
+    ).deadlines
+
+
+def test_a_config_does_not_change():
+    with pytest.raises(FrozenInstanceError):
+        config().port = 1
+
+
+def test_migrating_needs_the_database_only():
+    url = REQUIRED["DATABASE_URL"]
+
+    assert url == database_url({PREFIX + "DATABASE_URL": url})
+    with pytest.raises(ConfigError, match="is not set"):
+        database_url({})
+    with pytest.raises(ConfigError, match="is not a URL"):
+        database_url({PREFIX + "DATABASE_URL": "db"})
+
+
+def test_every_setting_is_described_with_its_origin(tmp_path):
+    (tmp_path / "keys").write_text(SECRET)
+    lines = describe(
+        environ(
+            PORT="81", API_KEYS=None, API_KEYS_FILE=str(tmp_path / "keys"), BUCKET=None
+        )
+    )
+    by_name = {line.name.removeprefix(PREFIX): line for line in lines}
+
+    assert NAMES == list(by_name)
+    assert ("81", "environment") == (by_name["PORT"].value, by_name["PORT"].origin)
+    assert ("***", "file") == (by_name["API_KEYS"].value, by_name["API_KEYS"].origin)
+    assert ("", "missing") == (by_name["BUCKET"].value, by_name["BUCKET"].origin)
+    assert ("15", "default") == (
+        by_name["HEARTBEAT_SECONDS"].value,
+        by_name["HEARTBEAT_SECONDS"].origin,
+    )
+    assert all(line.about for line in lines)
+
+
+def test_a_description_masks_every_secret():
+    said = {
+        one.name.upper(): "tell-nobody"
+        for one in fields(Config)
+        if one.metadata["secret"]
+    }
+
+    shown = repr(describe(environ(**said)))
+
+    assert "tell-nobody" not in shown
+    assert len(said) == shown.count("'***'")
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from([*NAMES, *[f"{name}_FILE" for name in NAMES]]),
+        st.text(st.characters(exclude_characters="\0")),
+    )
+)
+def test_any_environment_is_described_and_is_good_or_refused_by_name(said):
+    hostile = {PREFIX + name: raw for name, raw in said.items()}
+
+    assert NAMES == [line.name.removeprefix(PREFIX) for line in describe(hostile)]
+    try:
+        Config.from_env(hostile)
+    except ConfigError as error:
+        assert error.setting.startswith(PREFIX)  # noqa: PT017 - both ways are right
+
+
+def test_required_settings_are_those_without_a_default():
+    assert set(REQUIRED) == {
+        one.name.upper() for one in fields(Config) if one.default is MISSING
+    }
