@@ -177,16 +177,14 @@ async def _end(process: asyncio.subprocess.Process) -> None:
     """SIGTERM, after a grace SIGKILL to the whole group, and reap it."""
     with contextlib.suppress(ProcessLookupError):
         process.terminate()
-    try:
-        async with asyncio.timeout(_GRACE_S):
-            await process.wait()
-    except TimeoutError:
-        pass
-    finally:
-        # Also what it started and left behind.
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
-    await process.wait()
+    # Not `asyncio.timeout`: before Python 3.11.4 it cannot tell its own
+    # cancellation from the one that brought us here.
+    gone = asyncio.ensure_future(process.wait())
+    await asyncio.wait([gone], timeout=_GRACE_S)
+    # Also what it started and left behind.
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    await gone
 
 
 _pause = asyncio.sleep

@@ -214,7 +214,8 @@ def owner(
     first_path: Path, *arguments: str, temporary_folder: Path | None = None
 ) -> Iterator[tuple[subprocess.Popen, int, int]]:
     """A process of its own that runs a server: itself, the pid, the user's id."""
-    path = os.pathsep.join(map(str, [first_path, ROOT]))
+    before = os.environ.get("PYTHONPATH", "")
+    path = os.pathsep.join([str(first_path), str(ROOT), before])
     environment = os.environ | {"PYTHONPATH": path}
     if temporary_folder:
         environment["TMPDIR"] = str(temporary_folder)

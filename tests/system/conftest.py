@@ -29,6 +29,7 @@ import pytest_asyncio
 ROOT = Path(__file__).parents[2]
 WAIT_S = 30.0
 API_KEY = "local"
+FINAL = frozenset({"playable", "failed", "canceled", "expired"})
 
 _READY = re.compile(r"Reelready is running: (http://127\.0\.0\.1:\d+/)\n")
 
@@ -134,7 +135,9 @@ class Cloud:
         seen: list[Any] = []
         deadline = time.monotonic() + wait_s
         while not (seen and holds(seen[-1])):
-            assert time.monotonic() < deadline, f"it did not come true: {seen[-1:]}"
+            over = seen and seen[-1]["status"] in FINAL
+            in_time = not over and time.monotonic() < deadline
+            assert in_time, f"it did not come true: {seen[-1:]}\n{self.errors}"
             after = seen[-1]["seq"] if seen else 0
             with contextlib.suppress(OSError):
                 path = f"v1/files/{file_id}/events?after={after}&wait=5"
@@ -206,6 +209,7 @@ def run_local(open_folder: Path) -> Callable[..., subprocess.CompletedProcess[st
     def run(**settings: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             command(),
+            cwd=ROOT,
             env=environment(open_folder, {"PORT": "0"} | settings),
             capture_output=True,
             text=True,
@@ -225,6 +229,7 @@ def launch(open_folder: Path) -> Iterator[Callable[[], subprocess.Popen[str]]]:
             process = leave.enter_context(
                 subprocess.Popen(
                     command(),
+                    cwd=ROOT,
                     env=environment(open_folder, {"PORT": "0"}),
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.PIPE,
@@ -254,7 +259,7 @@ def environment(temporary: Path, settings: dict[str, str]) -> dict[str, str]:
     """Of the supervisor: this process's own, but not the person's settings."""
     ours = ("PORT", "DATABASE_URL", "DATA_DIR")
     kept = {name: value for name, value in os.environ.items() if name not in ours}
-    return kept | {"TMPDIR": str(temporary), "PYTHONPATH": str(ROOT)} | settings
+    return kept | {"TMPDIR": str(temporary)} | settings
 
 
 def descendants(pid: int) -> dict[int, str]:
@@ -291,6 +296,7 @@ def _running(
         errors.open("wb") as sink,
         subprocess.Popen(
             command(),
+            cwd=ROOT,
             env=environment(temporary, settings),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -86,7 +86,7 @@ def test_the_death_of_the_owner_ends_what_is_left(tmp_path):
     with child(SLEEPS) as left:
         subprocess.run(
             [sys.executable, "-c", owner, str(left.pid), str(folder)],
-            env=os.environ | {"PYTHONPATH": os.curdir},
+            cwd=Path(__file__).parents[3],
             check=False,
         )
 
