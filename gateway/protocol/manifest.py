@@ -10,14 +10,14 @@ Source: CONTRACT "Ingest".
 
 from dataclasses import dataclass
 from typing import Annotated
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote
 
 from msgspec import Meta, Struct
 
 from gateway.errors import InvalidError
 from gateway.model import FileId, Playback, Rendition, Report, ReportType
 from gateway.protocol import body
-from gateway.protocol.report import Attempt, Moment
+from gateway.protocol.report import Attempt, Moment, in_utc
 
 MAX_RENDITIONS = 50
 MAX_URL_CHARS = 2000
@@ -67,11 +67,11 @@ class Outputs:
         Raises:
             InvalidError: It is not a playlist of this file in our bucket.
         """
-        parts = urlsplit(uri)
-        key = uri.removeprefix(f"s3://{self.bucket}/")
+        root = f"s3://{self.bucket}/"
+        key = uri.removeprefix(root)
         own = f"{self.prefix}{file_id}/"
-        if parts.scheme != "s3" or parts.netloc != self.bucket:
-            raise InvalidError(field, f"is not in s3://{self.bucket}/")
+        if not uri.startswith(root):
+            raise InvalidError(field, f"is not in {root}")
         if not key.startswith(own) or ".." in unquote(key).split("/"):
             raise InvalidError(field, f"is not under {own}")
         if len(uri) > MAX_URL_CHARS:
@@ -98,7 +98,7 @@ def decode(raw: bytes, file_id: FileId, outputs: Outputs) -> Report:
     )
     return Report(
         type=ReportType.COMPLETED,
-        occurred_at=said.occurred_at,
+        occurred_at=in_utc("occurred_at", said.occurred_at),
         job_id=body.clean("job_id", said.job_id),
         attempt=said.attempt,
         playback=playback,

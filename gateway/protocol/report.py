@@ -4,7 +4,7 @@ Reports in: what the Lambdas POST to ``/v1/files/<id>/reports``.
 Source: CONTRACT "Ingest".
 """
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
@@ -46,7 +46,7 @@ def decode(raw: bytes) -> Report:
     said = body.decode(raw, _Body)
     return Report(
         type=ReportType(said.type),
-        occurred_at=said.occurred_at,
+        occurred_at=in_utc("occurred_at", said.occurred_at),
         job_id=body.clean_or_none("job_id", said.job_id),
         attempt=said.attempt,
         phase=said.phase,
@@ -54,6 +54,19 @@ def decode(raw: bytes) -> Report:
         error=_error(said.error),
         sender=body.clean_or_none("sender", said.sender),
     )
+
+
+def in_utc(field: str, moment: datetime) -> datetime:
+    """
+    Move a time to UTC, as the table keeps it.
+
+    Raises:
+        InvalidError: naming `field`; in UTC it is not in the years 1 to 9999.
+    """
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise InvalidError(field, "is not in the years 1 to 9999 of UTC") from None
 
 
 def _error(error: _Error | None) -> FileError | None:
