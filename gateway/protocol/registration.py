@@ -20,6 +20,7 @@ from gateway.protocol import body
 
 MAX_NAME_CHARS = 255
 MAX_METADATA_BYTES = 4096
+MAX_METADATA_DEPTH = 32
 
 _MEDIA_TYPE = re.compile(r"[\w!#$&^.+-]{1,63}/[\w!#$&^.+-]{1,63}", re.ASCII)
 _VIDEO_APPLICATIONS = frozenset(
@@ -66,9 +67,19 @@ def decode(raw: bytes, *, max_upload_bytes: int) -> Registration:
     _check_media_type(said.content_type)
     if not 1 <= said.size <= max_upload_bytes:
         raise InvalidError("size", f"is not from 1 to {max_upload_bytes} bytes")
+    if _deeper(said.metadata, MAX_METADATA_DEPTH):
+        raise InvalidError("metadata", f"is nested over {MAX_METADATA_DEPTH} deep")
     if len(msgspec.json.encode(said.metadata)) > MAX_METADATA_BYTES:
         raise InvalidError("metadata", f"is over {MAX_METADATA_BYTES} bytes of JSON")
     return said
+
+
+def _deeper(value: Any, levels: int) -> bool:
+    """Whether JSON is nested more than so many levels deep."""
+    if not isinstance(value, dict | list):
+        return False
+    inner = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(_deeper(one, levels - 1) for one in inner)
 
 
 def _check_media_type(content_type: str) -> None:
