@@ -6,6 +6,7 @@ limit of 8,000 bytes (PostgreSQL manual, NOTIFY).  An echo is the listener's
 own nonce, ``=<nonce>``.
 """
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 
 from gateway.model import FileId, Seq
@@ -14,6 +15,7 @@ CHANNEL = "reelready"
 MAX_PAYLOAD_BYTES = 7999
 
 _ECHO = "="
+_SEQ = re.compile(r"\d{1,9}", re.ASCII)
 
 
 def encode(heads: Mapping[FileId, Seq]) -> Iterator[str]:
@@ -35,7 +37,7 @@ def decode(payload: str) -> Iterable[tuple[FileId, Seq]]:
     """Unpack one payload; what is not a pair is passed over."""
     for pair in payload.split(","):
         file_id, _, seq = pair.partition(":")
-        if file_id and seq.isascii() and seq.isdigit():
+        if file_id and _SEQ.fullmatch(seq):
             yield FileId(file_id), Seq(int(seq))
 
 
