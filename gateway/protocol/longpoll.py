@@ -12,7 +12,10 @@ from gateway.errors import InvalidError
 DEFAULT_WAIT_S = 25
 
 _SECONDS = re.compile(r"\d{1,9}", re.ASCII)
-_PREFER_WAIT = re.compile(r"""(?:^|[,;\s])wait\s*=\s*"?(\d{1,9})"?""", re.IGNORECASE)
+_PREFER_WAIT = re.compile(
+    r"""(?:^|,)\s*wait\s*=\s*("?)(\d{1,18})\1\s*(?=[,;]|$)""",
+    re.ASCII | re.IGNORECASE,
+)
 
 
 def encode(
@@ -47,5 +50,5 @@ def wait_s(query: str | None, prefer: str | None, *, max_s: int) -> int | None:
             raise InvalidError("wait", "is not a whole number of seconds")
         return min(int(query), max_s)
     if prefer is not None and (match := _PREFER_WAIT.search(prefer)):
-        return min(int(match[1]), max_s)
+        return min(int(match[2]), max_s)
     return None
