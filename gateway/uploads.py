@@ -5,7 +5,7 @@ The signature covers the key, the length, the type, the tag and, for a PUT, that
 nothing is there yet.  Virtual addressing, because the global host answers a
 fresh bucket with a redirect that breaks browser uploads.
 
-Source: facts in docs/decisions/0006-uploads.md; S3 User Guide, "Presigned URLs",
+Source: docs/decisions/0006-uploads.md; S3 User Guide, "Presigned URLs",
 "Conditional writes" (which a POST policy does not know).
 """
 

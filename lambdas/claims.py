@@ -10,7 +10,7 @@ what came of it: the job, or why there is none.  A marker without an outcome
 that has grown old belongs to an invocation that died, and is taken over by
 compare-and-swap (``If-Match``).
 
-Source: S3 user guide, "Conditional writes"; facts on AWS, sections 1 and 8.
+Source: S3 user guide, "Conditional writes".
 """
 
 import json

@@ -8,7 +8,7 @@ byte, while a manifest that could be completed only the second time, or by a
 newer release of this code, is a post of its own (and stale, if it says nothing
 new).
 
-Source: https://www.standardwebhooks.com, CONTRACT section 3, "Ingest".
+Source: https://www.standardwebhooks.com, docs/protocol.md.
 """
 
 import base64

@@ -7,7 +7,7 @@ an error of our own making; only the gateway can make an invocation fail.
 Events come late, twice and in any order, and that is the gateway's business:
 its state machine sorts them.
 
-Source: CONTRACT section 4; facts on AWS, section 1; MediaConvert user guide,
+Source: docs/protocol.md; MediaConvert user guide,
 "Error codes".
 """
 

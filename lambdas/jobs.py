@@ -4,7 +4,7 @@ MediaConvert jobs: the settings of one, and how to make it exactly once.
 A fixed ladder of single-pass AVC stays in the Basic tier, its playlists have
 names that are known beforehand, and the laptop's stand-in can mirror it.
 
-Source: MediaConvert API reference 2017-08-29; facts on AWS, section 3.
+Source: MediaConvert API reference 2017-08-29.
 """
 
 import hashlib

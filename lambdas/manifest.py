@@ -10,7 +10,7 @@ HLSFileManifestSaver builds from the event.  The reconciler builds from GetJob,
 which has no paths: they follow from the job's own settings.
 
 Source: MediaConvert user guide, "COMPLETE" and "Settings for HLS output";
-CONTRACT section 3, "Ingest"; facts on AWS, sections 1 and 3.
+docs/protocol.md.
 """
 
 import posixpath

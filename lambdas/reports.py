@@ -5,7 +5,7 @@ A report is a pure function of the event that caused it: the time in it is the
 event's, never the clock's, so that every delivery of one event makes the same
 bytes.
 
-Source: CONTRACT section 3, "Ingest".
+Source: docs/protocol.md.
 """
 
 import math

@@ -1,7 +1,7 @@
 """
 The settings of both functions, from the environment, checked as a whole.
 
-Source: CONTRACT section 4.  AWS's own variables (``AWS_REGION``,
+Source: docs/protocol.md.  AWS's own variables (``AWS_REGION``,
 ``AWS_ENDPOINT_URL_S3``, ``AWS_ENDPOINT_URL_MEDIACONVERT``) are boto3's business.
 """
 

@@ -22,7 +22,7 @@ done and the next try goes on where this one stopped:
 A later event for the same file, a second write of the key included, finds the
 claim settled and only tells again what came of it.
 
-Source: CONTRACT section 4; facts on AWS, sections 2, 3 and 8.
+Source: docs/protocol.md.
 """
 
 import functools

@@ -4,7 +4,7 @@ Where a watch of one file stands: pure decisions, no I/O.
 The cursor is the seq of the last state handed on, so whatever a connection
 repeats or loses, nothing is handed on twice and nothing newer is missed.
 
-Source: CONTRACT "SSE"; AWS Builders' Library, "Timeouts, retries, and backoff
+Source: docs/protocol.md; AWS Builders' Library, "Timeouts, retries, and backoff
 with jitter" (full jitter).
 """
 

@@ -1,7 +1,7 @@
 """
 The answer to a registration, as values.
 
-Source: CONTRACT "Files".
+Source: docs/protocol.md.
 """
 
 from collections.abc import Mapping

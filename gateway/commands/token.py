@@ -4,7 +4,7 @@
 No gateway is asked and only REELREADY_TOKEN_SECRETS is needed, as in a team's
 own back end with any JWT library.
 
-Source: CONTRACT "Reading and waiting"; RFC 7519.
+Source: docs/protocol.md; RFC 7519.
 """
 
 import re

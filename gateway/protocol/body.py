@@ -1,7 +1,7 @@
 """
 JSON bodies in: bytes to checked values, or an error that names the field.
 
-Source: CONTRACT "HTTP"; unknown fields are ignored.
+Source: docs/protocol.md; unknown fields are ignored.
 """
 
 import re

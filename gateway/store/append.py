@@ -7,7 +7,7 @@ THE write: many reports, one transaction, one NOTIFY.
 The rows are locked in one order, so two writers cannot deadlock; the seq is
 taken under the lock, so it is gapless and in commit order; nothing is answered
 before the commit.  A commit that notifies holds a database-wide lock, so the
-fewer and larger the transactions, the better (bench/results: group commit).
+fewer and larger the transactions, the better.
 """
 
 import hashlib

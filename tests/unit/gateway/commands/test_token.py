@@ -81,7 +81,10 @@ async def test_what_makes_no_sense_is_a_usage_error(reelready, args, said):
 @pytest.mark.parametrize(
     ("secrets", "said"),
     [
-        ({}, "REELREADY_TOKEN_SECRETS: is not set (sign watch tokens; first is newest)"),
+        (
+            {},
+            "REELREADY_TOKEN_SECRETS: is not set (sign watch tokens; first is newest)",
+        ),
         (
             {"REELREADY_TOKEN_SECRETS": "short"},
             "REELREADY_TOKEN_SECRETS: holds a secret of fewer than 32 characters",
