@@ -8,6 +8,7 @@ Every error raised on purpose.  `gateway.web.middleware` maps them to HTTP.
     +-- UnauthorizedError       no credential, or one that is not accepted
     +-- NotFoundError           not there, or not yours: never told apart
     +-- TooLargeError           the body is over the limit
+    +-- RejectedError           the database will not take it, now or later
     +-- UnavailableError        cannot be done now; the same request can later
 """
 
@@ -85,6 +86,12 @@ class TooLargeError(GatewayError):
 
     def __init__(self, max_bytes: int) -> None:
         super().__init__(f"the body is over {max_bytes} bytes")
+
+
+class RejectedError(GatewayError):
+    """The database will not take this write; nothing was stored."""
+
+    code = "rejected"
 
 
 class UnavailableError(GatewayError):

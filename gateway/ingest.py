@@ -14,9 +14,7 @@ import logging
 from collections import deque
 from collections.abc import Iterable
 
-import asyncpg
-
-from gateway.errors import GatewayError, UnavailableError
+from gateway.errors import GatewayError, RejectedError, UnavailableError
 from gateway.store.append import Answer, Append, Incoming
 from gateway.telemetry import Metrics
 
@@ -78,16 +76,14 @@ class Ingest:
                 answers = await self._append([incoming for incoming, _ in batch])
         except UnavailableError as error:
             _answer(batch, [error] * len(batch))
-        except asyncpg.PostgresError as error:
+        except RejectedError as error:
             await self._commit_alone(batch, error)
         else:
             _answer(batch, answers)
         finally:
             _refuse(batch, "interrupted")
 
-    async def _commit_alone(
-        self, batch: list[_Waiting], error: asyncpg.PostgresError
-    ) -> None:
+    async def _commit_alone(self, batch: list[_Waiting], error: RejectedError) -> None:
         if len(batch) > 1:
             for one in batch:
                 await self._commit([one])

@@ -20,7 +20,12 @@ import asyncpg
 import msgspec
 
 from gateway import lifecycle
-from gateway.errors import GatewayError, NotFoundError, WebhookReusedError
+from gateway.errors import (
+    GatewayError,
+    NotFoundError,
+    RejectedError,
+    WebhookReusedError,
+)
 from gateway.model import (
     FileId,
     FileRecord,
@@ -164,11 +169,15 @@ class Append:
 
         Raises:
             UnavailableError: Nothing was stored.
+            RejectedError: One of them cannot be; nothing was stored.
         """
-        async with self._pool.acquire() as connection, connection.transaction():
-            work = await _open(connection, batch)
-            work.answers = [work.take(incoming) for incoming in batch]
-            await self._write(connection, work)
+        try:
+            async with self._pool.acquire() as connection, connection.transaction():
+                work = await _open(connection, batch)
+                work.answers = [work.take(incoming) for incoming in batch]
+                await self._write(connection, work)
+        except asyncpg.PostgresError as error:
+            raise RejectedError(str(error)) from error
         return work.answers
 
     async def _write(self, connection: Connection, work: _Batch) -> None:

@@ -2,11 +2,10 @@ import asyncio
 from collections.abc import Sequence
 from contextlib import asynccontextmanager
 
-import asyncpg
 import pytest
 
 from gateway import ingest as ingest_module
-from gateway.errors import NotFoundError, UnavailableError
+from gateway.errors import NotFoundError, RejectedError, UnavailableError
 from gateway.ingest import MAX_BATCH_REPORTS, Ingest
 from gateway.model import Outcome, Report, ReportType, Seq
 from gateway.store.append import Answer, Incoming
@@ -55,7 +54,7 @@ class FakeAppend:
             raise UnavailableError("the database is away")
         if self.poison & set(numbers):
             self.on_poison()
-            raise asyncpg.DataError("it has a value nobody can store")
+            raise RejectedError("it has a value nobody can store")
         return [
             NotFoundError() if number in self.unknown else answer(number)
             for number in numbers
