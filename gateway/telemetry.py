@@ -23,7 +23,7 @@ class Metrics:
     """Every metric, on a registry of its own so that tests can build many."""
 
     def __init__(self) -> None:
-        disable_created_metrics()
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         registry = self.registry = CollectorRegistry()
 
         def counter(name: str, about: str, *labels: str) -> Counter:
