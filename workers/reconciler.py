@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 import uvloop
 
 from gateway.config import Config
-from gateway.errors import UnavailableError
+from gateway.errors import RejectedError, UnavailableError
 from gateway.model import FileError, FileId, Report, ReportType, Seq, Status
 from gateway.store.append import Append, Incoming
 from gateway.store.overdue import Overdue
@@ -75,12 +75,22 @@ class Reconciler:
         """
         found = await self._overdue(MAX_SWEEP_FILES)
         if found:
-            answers = await self._append(
-                [_ending(file_id, status, seq) for file_id, status, seq in found]
-            )
-            for (file_id, status, _), answer in zip(found, answers, strict=True):
-                _log.info("%s was silent while %s: %s", file_id, status, answer)
+            await self._end([_ending(*one) for one in found])
         return len(found)
+
+    async def _end(self, batch: list[Incoming]) -> None:
+        """End files; one that the database will not take does not hold up others."""
+        try:
+            answers = await self._append(batch)
+        except RejectedError as error:
+            if len(batch) == 1:
+                _log.error("cannot end %s: %s", batch[0].file_id, error)
+                return
+            for one in batch:
+                await self._end([one])
+            return
+        for incoming, answer in zip(batch, answers, strict=True):
+            _log.info("%s was silent: %s", incoming.file_id, answer)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Sweep until told to stop; a database that is away is waited out."""

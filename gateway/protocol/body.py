@@ -60,6 +60,8 @@ def clean_or_none(field: str, text: str | None) -> str | None:
 def _named(message: str) -> InvalidError:
     at = _AT.search(message)
     problem = message[: at.start()] if at else message
+    if len(problem) > MAX_LABEL_CHARS:
+        problem = f"{problem[:MAX_LABEL_CHARS]} ..."
     if at:
         return InvalidError(at[1].removeprefix("$."), problem)
     if missing := re.search(r"missing required field `([^`]*)`", problem):

@@ -1,7 +1,7 @@
 """
 Long-poll answers and the wait that a client asks for.
 
-Source: RFC 7240 section 4.3 (``Prefer: wait``); CONTRACT "Reading and waiting".
+Source: RFC 7240 section 4.3 (``Prefer: wait``); docs/protocol.md.
 """
 
 import re

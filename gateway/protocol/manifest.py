@@ -5,7 +5,7 @@ A manifest may only name objects of its own file, under the output prefix of
 our own bucket; otherwise whoever may report on one file could point players
 anywhere.
 
-Source: CONTRACT "Ingest".
+Source: docs/protocol.md.
 """
 
 from dataclasses import dataclass

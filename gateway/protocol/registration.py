@@ -5,7 +5,7 @@ The name is only ever shown, never used as a key; the key is the id and a safe
 extension, because names with ``+``, spaces and other scripts do not survive
 every hop (S3 form-encodes keys in its events).
 
-Source: CONTRACT "Files".
+Source: docs/protocol.md.
 """
 
 import re

@@ -1,7 +1,7 @@
 """
 Reports in: what the Lambdas POST to ``/v1/files/<id>/reports``.
 
-Source: CONTRACT "Ingest".
+Source: docs/protocol.md.
 """
 
 from datetime import UTC, datetime

@@ -28,6 +28,7 @@ _STATUS: dict[type[GatewayError], int] = {
     NotFoundError: 404,
     TooLargeError: 413,
     UnavailableError: 503,
+    GatewayError: 500,
 }
 _HTTP_CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
 

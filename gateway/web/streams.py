@@ -21,7 +21,7 @@ from gateway.auth import Viewer
 from gateway.config import Config
 from gateway.errors import InvalidError, NotFoundError, UnavailableError
 from gateway.hub import Hub, Subscriber
-from gateway.model import FileId, Reading
+from gateway.model import FILE_ID, FileId, Reading
 from gateway.protocol import cursor, sse
 from gateway.telemetry import Metrics
 from gateway.web.access import Access
@@ -178,6 +178,8 @@ class Streams:
         file_ids = list(dict.fromkeys(request.query.getall("file", [])))
         if not 1 <= len(file_ids) <= MAX_FILES:
             raise InvalidError("file", f"is not given 1 to {MAX_FILES} times")
+        if not all(map(FILE_ID.fullmatch, file_ids)):
+            raise NotFoundError
         cursors = {FileId(file_id): cursor.CURRENT for file_id in file_ids}
         return await self._serve(request, viewer, cursors, numbered=False)
 

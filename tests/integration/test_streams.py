@@ -258,3 +258,11 @@ async def until_metric(gateway, line):
         async with gateway.http.get(f"{gateway.url}/metrics") as answer:
             if line in await answer.text():
                 return
+
+
+async def test_many_files_with_hostile_ids_are_simply_not_there(gateway):
+    mine = await gateway.new_file()
+    for hostile in ("%00", "%ff", "..%2f", "A", "a" * 65):
+        path = f"{gateway.url}/v1/events?file={mine}&file={hostile}"
+        async with gateway.http.get(path) as answer:
+            assert 404 == answer.status
