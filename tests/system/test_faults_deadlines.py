@@ -64,6 +64,7 @@ def test_an_upload_that_nobody_hears_of_ends_by_its_deadline(start_cloud, tiny):
 
 def test_a_conversion_that_is_never_heard_of_ends_by_its_deadline(start_cloud, tiny):
     cloud = start_cloud(
+        status_interval_s=2,
         faults=f"lose=0.9,seed={seed_that_loses_all_of_the_bus()}",
         env={"REELREADY_CONVERSION_DEADLINE_SECONDS": "3"},
     )
