@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from local.settings import StartError
-from local.watchdog import Watchdog
+from local.watchdog import GO, Watchdog, held
 
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 5.0
@@ -122,7 +122,7 @@ class Child:
 
     async def _run_once(self) -> str:
         process = await asyncio.create_subprocess_exec(
-            *self._command,
+            *held(self._command),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
@@ -145,6 +145,7 @@ class Child:
 
     async def _tell(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdin is not None  # noqa: S101 - it was asked for
+        process.stdin.write(GO)
         if self._told is not None:
             process.stdin.write(await asyncio.shield(self._told))
         process.stdin.close()

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 from local.postgres_account import Account, PostgresError
-from local.watchdog import Watchdog
+from local.watchdog import GO, Watchdog, held
 
 LOOPBACK = "127.0.0.1"
 
@@ -143,14 +143,9 @@ class Server:
 
     def _run(self, command: list[str], source: str = "") -> None:
         """Run one of the binaries on the data folder to its end."""
-        with self.log.open("wb") as log:
-            process = self._account.start(
-                self._command(command[0], *command[1:]),
-                folder=self._data,
-                output=log,
-                source=subprocess.PIPE,
-            )
-            process.communicate(source.encode(), timeout=_START_TIMEOUT_S)
+        process = self._begin(self._command(*command), by=signal.SIGKILL)
+        process.communicate(GO + source.encode(), timeout=_START_TIMEOUT_S)
+        self._watchdog.forget(process.pid)
         if process.returncode != 0:
             msg = f"Postgres' {command[0]} failed: {_last_line(self.log)}"
             raise PostgresError(msg)
@@ -165,12 +160,23 @@ class Server:
     def _comes_up(self) -> bool:
         settings = self._settings | {"port": str(self.port)}
         options = [f"--{name}={value}" for name, value in settings.items()]
-        with self.log.open("wb") as log:
-            self.process = self._account.start(
-                self._command("postgres", *options), folder=self._data, output=log
-            )
-        self._watchdog.end(self.process.pid, by=signal.SIGINT)
+        command = self._command("postgres", *options)
+        self.process = self._begin(command, by=signal.SIGINT)
+        assert self.process.stdin is not None  # noqa: S101 - it was asked for
+        with self.process.stdin as source:
+            source.write(GO)
         return self._wait_until_ready()
+
+    def _begin(
+        self, command: list[str], *, by: signal.Signals
+    ) -> subprocess.Popen[bytes]:
+        """Start it, held, and have the watchdog end it by this signal."""
+        with self.log.open("wb") as log:
+            process = self._account.start(
+                held(command), folder=self._data, output=log, source=subprocess.PIPE
+            )
+        self._watchdog.end(process.pid, by=by)
+        return process
 
     def _wait_until_ready(self) -> bool:
         """As pg_ctl does: line 1 of the lock file is our pid, line 8 the state."""

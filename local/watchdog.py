@@ -6,6 +6,9 @@ which children and folders would be left behind; when the pipe closes, for
 whatever reason, `kill -9` included, it ends those children and removes those
 folders.  The same on Linux and macOS, which has no `PR_SET_PDEATHSIG`.
 
+A child is `held` until the watchdog knows it: there is no moment at which the
+supervisor's death would leave one that nobody knows.
+
 The process runs this file alone, so it may import only the standard library.
 """
 
@@ -16,13 +19,25 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 _GRACE_S = 3.0
 _POLL_S = 0.02
+
+
+GO = b"\n"
+"""What a `held` command waits for on its standard input."""
+
+
+def held(command: Sequence[str]) -> list[str]:
+    """
+    The same command, which begins when it reads `GO`, and never if its standard
+    input ends before.  Process id and the rest of the input stay the same.
+    """
+    return ["/bin/sh", "-c", 'read -r go && exec "$@"', "sh", *command]
 
 
 class Watchdog:

@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+# Several processes are started, some tests do so several times.
+pytestmark = pytest.mark.timeout(180)
+
 WAIT_S = 30.0
 NEW_FILE = {"name": "a.mp4", "content_type": "video/mp4", "size": 1000}
 
@@ -62,18 +65,22 @@ def test_ctrl_c_in_a_terminal_reaches_only_the_supervisor(start_cloud):
     assert os.getpgid(cloud.process.pid) not in groups
 
 
-def test_interrupted_half_way_it_undoes_what_it_did(open_folder, launch, family_of):
-    for stage in ("reelready-*", "reelready-data-*/data", "*/*/postmaster.pid"):
-        process = launch()
-        until(lambda stage=stage: list(open_folder.glob(stage)))
-        family = family_of(process.pid)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize(
+    "stage", ["reelready-*", "reelready-data-*/data/*", "*/*/postmaster.pid"]
+)
+def test_ended_half_way_it_leaves_nothing(
+    open_folder, launch, family_of, stage, number
+):
+    process = launch()
+    until(lambda: list(open_folder.glob(stage)))
+    family = family_of(process.pid)
 
-        process.send_signal(signal.SIGINT)
+    process.send_signal(number)
 
-        assert 0 == process.wait(WAIT_S)
-        assert not process.stdout.read()
-        until(lambda family=family: not alive(family))
-        assert [] == left_in(open_folder)
+    assert {signal.SIGINT: 0, signal.SIGKILL: -9}[number] == process.wait(WAIT_S)
+    assert not process.stdout.read()
+    until(lambda: not alive(family) and not left_in(open_folder))
 
 
 def test_the_second_start_on_a_kept_folder_takes_at_most_5_seconds(

@@ -6,6 +6,9 @@ import time
 
 import pytest
 
+# Several processes are started, some tests do so several times.
+pytestmark = pytest.mark.timeout(180)
+
 WAIT_S = 30.0
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from local.watchdog import Watchdog, clean_up, left_behind
+from local.watchdog import GO, Watchdog, clean_up, held, left_behind
 
 WAIT_S = 10.0
 SLEEPS = "import time; time.sleep(60)"
@@ -29,6 +29,25 @@ def test_a_line_cut_short_is_no_instruction():
 
 def test_forgetting_a_stranger_changes_nothing():
     assert ({}, []) == left_behind([b"forget 7\n", b"keep /a\n", b"\n"])
+
+
+def test_a_held_command_begins_when_it_is_told_and_reads_the_rest():
+    said = subprocess.run(
+        held([sys.executable, "-c", "print(input(), end='')"]),
+        input=GO + b"  the rest \\n",
+        capture_output=True,
+        check=True,
+    )
+
+    assert b"  the rest \\n" == said.stdout
+
+
+def test_a_held_command_never_begins_when_its_owner_dies_first(tmp_path):
+    touched = tmp_path / "touched"
+
+    subprocess.run(held(["touch", str(touched)]), input=b"", check=False)
+
+    assert not touched.exists()
 
 
 def test_children_are_ended_by_their_own_signal_and_folders_removed(tmp_path):
