@@ -1,0 +1,9 @@
+"""What can go wrong on purpose; the text is one line for the person at the terminal."""
+
+
+class BenchError(Exception):
+    """The bench cannot go on at all."""
+
+
+class RunError(Exception):
+    """One run gave no figures; it is recorded as failed and the rest goes on."""

@@ -1,0 +1,1 @@
+"""The others: own code, written as their documentation recommends."""

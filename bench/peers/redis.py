@@ -1,0 +1,58 @@
+"""A redis-server that stores nothing, beside the load client."""
+
+import os
+import re
+import shutil
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass
+
+from bench.children import Children, free_port, listening
+from bench.errors import RunError
+from local.environment import LOOPBACK
+
+_NAME = "redis"
+_PROCESSED = re.compile(rb"total_commands_processed:(\d+)")
+
+
+@dataclass(frozen=True)
+class Redis:
+    """A server that is up."""
+
+    port: int
+    pid: int
+
+    @property
+    def url(self) -> str:
+        return f"redis://{LOOPBACK}:{self.port}/0"
+
+    def pids(self) -> list[int]:
+        """Its one process."""
+        return [self.pid]
+
+    async def commands(self) -> int:
+        """How many commands it has worked off, this one not counted."""
+        with closing(socket.create_connection((LOOPBACK, self.port), 5)) as asking:
+            asking.sendall(b"INFO stats\r\n")
+            said = _PROCESSED.search(asking.recv(65_536))
+        return int(said[1]) if said else 0
+
+
+@asynccontextmanager
+async def redis(children: Children) -> AsyncIterator[Redis]:
+    """
+    Run one for the length of the block.
+
+    Raises:
+        RunError: It is not installed, or does not come up.
+    """
+    program, port = shutil.which("redis-server"), free_port()
+    if program is None:
+        raise RunError("redis-server is not installed")
+    command = [program, "--port", str(port), "--bind", LOOPBACK]
+    command += ["--save", "", "--appendonly", "no", "--tcp-backlog", "4096"]
+    command += ["--maxclients", "19000", "--dir", str(children.folder)]
+    async with children.child(_NAME, command, env=os.environ) as process:
+        await listening(port, process, children, _NAME)
+        yield Redis(port, process.pid)
