@@ -2,15 +2,18 @@
 Composition root: builds every object once, in start order, and takes it down
 in reverse.
 
-    pool -> history, append, files -> hub -> feed, listener, ingest -> web
+    pool -> history, append, files -> hub, wheel -> feed, listener, ingest
+         -> lot -> door (hot routes) and aiohttp (all others)
 """
 
 import asyncio
+import gc
 import logging
 import signal
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from typing import Any
+from ssl import SSLContext
+from typing import Any, cast
 
 import uvloop
 from aiohttp import web
@@ -19,6 +22,7 @@ from gateway.config import Config
 from gateway.feed import Feed
 from gateway.hub import Hub
 from gateway.ingest import Ingest
+from gateway.parking import Lot
 from gateway.store.append import Append
 from gateway.store.files import Files
 from gateway.store.history import History
@@ -27,7 +31,9 @@ from gateway.telemetry import Metrics, start_logging
 from gateway.uploads import Uploads
 from gateway.web.access import Access
 from gateway.web.body import MAX_BODY_BYTES
+from gateway.web.door import Door
 from gateway.web.files import FileRoutes
+from gateway.web.headers import CommonHeaders
 from gateway.web.health import Health
 from gateway.web.ingest import IngestRoutes
 from gateway.web.middleware import (
@@ -38,9 +44,9 @@ from gateway.web.middleware import (
     problems,
 )
 from gateway.web.page import Page
-from gateway.web.polls import Polls
 from gateway.web.routes import routes
-from gateway.web.streams import Streams
+from gateway.web.waiting import Waiting
+from gateway.wheel import Wheel
 from workers.listener import Listener
 
 BACKLOG = 4096
@@ -49,12 +55,44 @@ SHUTDOWN_TIMEOUT_S = 3.0
 _log = logging.getLogger("reelready.app")
 
 
+class Gateway:
+    """
+    One gateway that is working.
+
+    Attributes:
+        hub: Its waiting clients.
+        app: What aiohttp serves.
+    """
+
+    def __init__(self, hub: Hub, app: web.Application, door: Door) -> None:
+        self.hub = hub
+        self.app = app
+        self._door = door
+
+    @asynccontextmanager
+    async def listening(
+        self, host: str, port: int, *, ssl: SSLContext | None = None
+    ) -> AsyncIterator[asyncio.Server]:
+        """Listen for the length of the block, then say goodbye to everybody."""
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(
+            self._door, host, port, backlog=BACKLOG, ssl=ssl
+        )
+        try:
+            yield server
+        finally:
+            server.close()
+            self.hub.drain()
+            self._door.close()
+
+
 @asynccontextmanager
-async def gateway(config: Config) -> AsyncIterator[web.Application]:
+async def gateway(config: Config) -> AsyncIterator[Gateway]:
     """Build a gateway that is working when the block is entered."""
     async with AsyncExitStack() as stack:
         metrics = Metrics()
         hub = Hub()
+        wheel = Wheel()
         pool = await stack.enter_async_context(
             Pool(config.database_url, max_connections=config.max_pool_connections)
         )
@@ -77,34 +115,46 @@ async def gateway(config: Config) -> AsyncIterator[web.Application]:
             "ingest": ingest.run(),
             "feed": feed.run(),
             "listener": listener.run(),
+            "wheel": wheel.run(),
         }.items():
             await stack.enter_async_context(_running(name, work))
         access = Access(config, hub)
+        common = CommonHeaders(config.allowed_origins)
         app = web.Application(
             client_max_size=MAX_BODY_BYTES,
-            middlewares=[
-                counted(metrics),
-                problems(),
-                preflights(config.allowed_origins),
-            ],
+            middlewares=[counted(metrics), problems(), preflights(common)],
         )
         app.add_routes(
             routes(
                 files=FileRoutes(
                     config, access, Files(pool, config.deadlines), history, uploads
                 ),
-                polls=Polls(config, hub, access, metrics),
-                streams=Streams(config, hub, access, metrics),
-                ingest=IngestRoutes(config, ingest),
                 health=Health(
                     hub, metrics, listening=listener.listening.is_set, ping=pool.ping
                 ),
                 page=Page(config, await uploads.origin()),
             )
         )
-        app.on_response_prepare.append(finish_headers(config.allowed_origins))
-        app.on_shutdown.append(_drain(hub))
-        yield app
+        app.on_response_prepare.append(finish_headers(common))
+        runner = web.AppRunner(
+            app,
+            handler_cancellation=True,
+            access_log_class=AccessLog,
+            shutdown_timeout=SHUTDOWN_TIMEOUT_S,
+        )
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        lot = Lot(hub, wheel, metrics, heartbeat_s=config.heartbeat_seconds)
+        door = Door(
+            waiting=Waiting(config, lot, access),
+            ingest=IngestRoutes(config, ingest),
+            access=access,
+            hand_over=cast("Callable[[], asyncio.Protocol]", runner.server),
+            wheel=wheel,
+            headers=common,
+            metrics=metrics,
+        )
+        yield Gateway(hub, app, door)
 
 
 async def serve(config: Config) -> None:
@@ -113,26 +163,28 @@ async def serve(config: Config) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    async with gateway(config) as app:
-        runner = web.AppRunner(
-            app,
-            handler_cancellation=True,
-            access_log_class=AccessLog,
-            shutdown_timeout=SHUTDOWN_TIMEOUT_S,
-        )
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, config.host, config.port, backlog=BACKLOG).start()
-            _log.info("serving on %s:%d", config.host, config.port)
-            await stop.wait()
-            _log.info("draining")
-        finally:
-            await runner.cleanup()
+    async with gateway(config) as one, one.listening(config.host, config.port):
+        _spare_the_collector()
+        _log.info("serving on %s:%d", config.host, config.port)
+        await stop.wait()
+        _log.info("draining")
+
+
+def _spare_the_collector() -> None:
+    """
+    Keep the cyclic collector from walking every waiting client again and again.
+
+    What was built at the start never becomes garbage, and what a client costs
+    is freed by reference counts; cycles are rare, and may wait.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 100)
 
 
 def run(config: Config) -> None:
     """Run the gateway in this process; blocks."""
-    start_logging()
+    start_logging(access=config.access_log)
     uvloop.run(serve(config))
 
 
@@ -153,10 +205,3 @@ async def _running(name: str, work: Coroutine[Any, Any, None]) -> AsyncIterator[
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
-
-
-def _drain(hub: Hub) -> Any:
-    async def drain(_: web.Application) -> None:
-        hub.drain()
-
-    return drain

@@ -46,6 +46,13 @@ def _number(low: int, high: int) -> Callable[[str], int]:
     return parse
 
 
+def _switch(raw: str) -> bool:
+    if raw not in {"on", "off"}:
+        msg = f"{raw!r} is neither on nor off"
+        raise ValueError(msg)
+    return raw == "on"
+
+
 def _url(*schemes: str) -> Callable[[str], str]:
     def parse(raw: str) -> str:
         try:
@@ -231,6 +238,9 @@ class Config:
     max_pool_connections: int = _setting(
         _number(2, 1000), 8, about="Postgres connections besides LISTEN"
     )
+    access_log: bool = _setting(
+        _switch, default=False, about="log a line for every answer: on or off"
+    )
     redis_url: str = _setting(
         _url("redis", "rediss", "unix"),
         "",
@@ -358,6 +368,8 @@ def _line(one: Any, environ: Mapping[str, str]) -> SettingLine:
 def _shown(value: object) -> str:
     if isinstance(value, tuple):
         return ",".join(map(str, value))
+    if isinstance(value, bool):
+        return "on" if value else "off"
     return "" if value is None else str(value)
 
 

@@ -36,14 +36,16 @@ class Ingest:
         self._arrived = asyncio.Event()
         self._ended = False
 
-    async def submit(self, incoming: Incoming) -> Answer:
+    def submit(self, incoming: Incoming) -> "asyncio.Future[Answer]":
         """
-        Store one report.
+        Take one report; the future is done after its commit.
 
         Raises:
-            NotFoundError: There is no such file.
-            WebhookReusedError: The webhook id came before with another body.
-            UnavailableError: It cannot be stored now; nothing was.
+            UnavailableError: It cannot be stored now; nothing was.  From the
+                future, too.
+            NotFoundError: From the future: there is no such file.
+            WebhookReusedError: From the future: the webhook id came before
+                with another body.
         """
         if self._ended:
             raise UnavailableError("shutting down")
@@ -52,9 +54,7 @@ class Ingest:
         answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append((incoming, answered))
         self._arrived.set()
-        answer = await answered
-        self._metrics.reports.labels(answer.outcome.value).inc()
-        return answer
+        return answered
 
     async def run(self) -> None:
         """Write batches until cancelled; then refuse whoever still waits."""
@@ -79,9 +79,15 @@ class Ingest:
         except RejectedError as error:
             await self._commit_alone(batch, error)
         else:
+            self._count(answers)
             _answer(batch, answers)
         finally:
             _refuse(batch, "interrupted")
+
+    def _count(self, answers: "list[Answer | GatewayError]") -> None:
+        for answer in answers:
+            if isinstance(answer, Answer):
+                self._metrics.reports.labels(answer.outcome).inc()
 
     async def _commit_alone(self, batch: list[_Waiting], error: RejectedError) -> None:
         if len(batch) > 1:

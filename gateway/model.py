@@ -165,10 +165,12 @@ class Event(Struct, frozen=True):
 
     Attributes:
         data: `FileState` as one line of JSON, UTF-8.
+        frame: The same, framed for a stream: made once, written to everybody.
     """
 
     seq: Seq
     data: bytes
+    frame: bytes
 
 
 class Reading(Struct, frozen=True, kw_only=True):

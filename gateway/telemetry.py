@@ -73,7 +73,7 @@ class Metrics:
         )
 
 
-def start_logging(*, level: int = logging.INFO) -> None:
+def start_logging(*, level: int = logging.INFO, access: bool = False) -> None:
     """Log to stderr: lines for people on a terminal, else JSON lines."""
     handler = logging.StreamHandler()
     handler.setFormatter(
@@ -86,3 +86,4 @@ def start_logging(*, level: int = logging.INFO) -> None:
         )
     )
     logging.basicConfig(level=level, handlers=[handler], force=True)
+    logging.getLogger("reelready.access").disabled = not access

@@ -12,11 +12,11 @@ import time
 from datetime import UTC, datetime
 
 import click
-import jwt
 
-from gateway.auth import ALGORITHM, AUDIENCE
+from gateway.auth import AUDIENCE
 from gateway.commands import output
 from gateway.config import token_secrets
+from gateway.protocol import jws
 
 _FILE_ID = re.compile(r"[0-9a-z-]{1,64}", re.ASCII)
 _LIFE = re.compile(r"(\d{1,9})([smhd]?)", re.ASCII)
@@ -79,7 +79,7 @@ def token(files: list[str], owner: str | None, life_s: int, plain: bool) -> None
     }
     claims |= {"files": files} if files else {}
     claims |= {"owner": owner} if owner else {}
-    minted = jwt.encode(claims, token_secrets()[0], algorithm=ALGORITHM)
+    minted = jws.sign(claims, token_secrets()[0].encode())
     if plain or output.is_terminal():
         click.echo(minted)
     else:

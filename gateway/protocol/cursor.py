@@ -6,7 +6,8 @@ here raises: a cursor is a seq, or missing, or unknown.
 """
 
 import re
-from collections.abc import Mapping
+
+from gateway.protocol.http import Request
 
 CURRENT = -1
 """No cursor: the current state is wanted."""
@@ -25,13 +26,13 @@ def parse(text: str | None) -> int:
     return int(text) if _SEQ.fullmatch(text) else UNKNOWN
 
 
-def from_request(headers: Mapping[str, str], query: Mapping[str, str]) -> int:
+def from_request(request: Request) -> int:
     """Find the cursor of a stream: header first, then the query's three names."""
     for text in (
-        headers.get("Last-Event-ID"),
-        query.get("lastEventId"),
-        query.get("last_event_id"),
-        query.get("after"),
+        request.headers.get("last-event-id"),
+        request.argument("lastEventId"),
+        request.argument("last_event_id"),
+        request.argument("after"),
     ):
         if text:
             return parse(text)

@@ -13,7 +13,7 @@ fewer and larger the transactions, the better.
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import asyncpg
@@ -42,7 +42,7 @@ INGEST_ID_LIFE = timedelta(days=3)
 """Longer than any sender of ours retries: EventBridge gives up after a day."""
 
 _LOCK = """
-select id, state, jobs, progressed_at from files
+select id, state, jobs, progressed_at, clock_timestamp() as now from files
 where id = any($1::text[]) order by id for update
 """
 
@@ -54,28 +54,26 @@ where webhook_id = any($1::text[])
 _WRITE = """
 with event as (
     insert into events (file_id, seq, type, sender, occurred_at, recorded_at, state)
-    select file_id, seq, type, sender, occurred_at, $13, state
+    select file_id, seq, type, sender, occurred_at, $7, state
     from unnest($1::text[], $2::integer[], $3::text[], $4::text[],
                 $5::timestamptz[], $6::json[])
         as e (file_id, seq, type, sender, occurred_at, state)
+), moved as (
+    update files f
+    set seq = n.seq, status = n.status, attempt = n.attempt, state = n.state,
+        jobs = n.jobs, progressed_at = n.progressed_at, deadline_at = n.deadline_at
+    from unnest($8::text[], $9::integer[], $10::text[], $11::integer[], $12::json[],
+                $13::json[], $14::timestamptz[], $15::timestamptz[])
+        as n (id, seq, status, attempt, state, jobs, progressed_at, deadline_at)
+    where f.id = n.id
+), remembered as (
+    insert into ingest_ids (webhook_id, digest, outcome, seq, expires_at)
+    select webhook_id, digest, outcome, seq, $20
+    from unnest($16::text[], $17::bytea[], $18::text[], $19::integer[])
+        as i (webhook_id, digest, outcome, seq)
 )
-update files f
-set seq = n.seq, status = n.status, attempt = n.attempt, state = n.state,
-    jobs = n.jobs, progressed_at = n.progressed_at, deadline_at = n.deadline_at
-from unnest($7::text[], $8::integer[], $9::text[], $10::integer[],
-            $11::json[], $12::json[], $14::timestamptz[], $15::timestamptz[])
-    as n (id, seq, status, attempt, state, jobs, progressed_at, deadline_at)
-where f.id = n.id
+select pg_notify($21, payload) from unnest($22::text[]) as n (payload)
 """
-
-_REMEMBER = """
-insert into ingest_ids (webhook_id, digest, outcome, seq, expires_at)
-select webhook_id, digest, outcome, seq, $5
-from unnest($1::text[], $2::bytea[], $3::text[], $4::integer[])
-    as i (webhook_id, digest, outcome, seq)
-"""
-
-_NOTIFY = "select pg_notify($1, payload) from unnest($2::text[]) as n (payload)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,20 +118,26 @@ class _Batch:
     seen: dict[str, tuple[bytes, Answer]]
     answers: list[Answer | GatewayError] = field(default_factory=list)
     events: list[tuple[FileRecord, Report]] = field(default_factory=list)
+    encoded: dict[tuple[FileId, Seq], bytes] = field(default_factory=dict)
     new_ids: dict[str, tuple[bytes, Answer]] = field(default_factory=dict)
+
+    def moved_to(self) -> dict[FileId, Seq]:
+        """Name the files that moved, and their newest seq."""
+        return {record.state.id: record.state.seq for record, _ in self.events}
 
     def take(self, incoming: Incoming) -> Answer | GatewayError:
         """Decide one report against all that came before it."""
+        digest = incoming.digest
         known = self.seen.get(incoming.webhook_id or "")
         if known is not None:
-            digest, answer = known
-            return answer if digest == incoming.digest else WebhookReusedError()
+            known_digest, answer = known
+            return answer if known_digest == digest else WebhookReusedError()
         before = self.records.get(incoming.file_id)
         if before is None:
             return NotFoundError()
         answer = self._apply(incoming, before)
         if incoming.webhook_id is not None:
-            remembered = (incoming.digest, answer)
+            remembered = (digest, answer)
             self.seen[incoming.webhook_id] = remembered
             self.new_ids[incoming.webhook_id] = remembered
         return answer
@@ -150,6 +154,8 @@ class _Batch:
             return Answer(Outcome.COALESCED, seq)
         self.records[incoming.file_id] = after
         self.events.append((after, incoming.report))
+        state = after.state
+        self.encoded[state.id, state.seq] = msgspec.json.encode(state)
         return Answer(Outcome.APPLIED, after.state.seq)
 
 
@@ -181,37 +187,27 @@ class Append:
         return work.answers
 
     async def _write(self, connection: Connection, work: _Batch) -> None:
-        if work.new_ids:
-            await connection.execute(_REMEMBER, *_id_columns(work))
-        if work.events:
-            await connection.execute(_WRITE, *self._columns(work))
-            heads = {record.state.id: record.state.seq for record, _ in work.events}
-            await connection.execute(
-                _NOTIFY, notification.CHANNEL, list(notification.encode(heads))
+        if work.events or work.new_ids:
+            await connection.fetch(
+                _WRITE,
+                *_event_columns(work),
+                *self._file_columns(work),
+                *_id_columns(work),
+                notification.CHANNEL,
+                list(notification.encode(work.moved_to())),
             )
 
-    def _columns(self, work: _Batch) -> list[Any]:
-        encoded = [msgspec.json.encode(record.state) for record, _ in work.events]
-        newest = {
-            record.state.id: (record, state)
-            for (record, _), state in zip(work.events, encoded, strict=True)
-        }
-        states = [record.state for record, _ in newest.values()]
+    def _file_columns(self, work: _Batch) -> list[Any]:
+        records = [work.records[file_id] for file_id in work.moved_to()]
+        states = [record.state for record in records]
         return [
-            [record.state.id for record, _ in work.events],
-            [record.state.seq for record, _ in work.events],
-            [report.type for _, report in work.events],
-            [report.sender for _, report in work.events],
-            [report.occurred_at for _, report in work.events],
-            encoded,
             [state.id for state in states],
             [state.seq for state in states],
             [state.status for state in states],
             [state.attempt for state in states],
-            [state for _, state in newest.values()],
-            [msgspec.json.encode(record.jobs) for record, _ in newest.values()],
-            work.now,
-            [record.progressed_at for record, _ in newest.values()],
+            [work.encoded[state.id, state.seq] for state in states],
+            [msgspec.json.encode(record.jobs) for record in records],
+            [record.progressed_at for record in records],
             [lifecycle.deadline(state, self._deadlines) for state in states],
         ]
 
@@ -222,7 +218,8 @@ async def _open(connection: Connection, batch: Sequence[Incoming]) -> _Batch:
         _SEEN, [one.webhook_id for one in batch if one.webhook_id is not None]
     )
     return _Batch(
-        now=await connection.fetchval("select clock_timestamp()"),
+        # Without a row there is nothing to put a time to.
+        now=rows[0]["now"] if rows else datetime.now(UTC),
         records={FileId(row["id"]): _record(row) for row in rows},
         seen={
             row["webhook_id"]: (
@@ -240,6 +237,20 @@ def _record(row: asyncpg.Record) -> FileRecord:
         jobs=msgspec.json.decode(row["jobs"], type=dict[str, int]),
         progressed_at=row["progressed_at"],
     )
+
+
+def _event_columns(work: _Batch) -> list[Any]:
+    states = [record.state for record, _ in work.events]
+    reports = [report for _, report in work.events]
+    return [
+        [state.id for state in states],
+        [state.seq for state in states],
+        [report.type for report in reports],
+        [report.sender for report in reports],
+        [report.occurred_at for report in reports],
+        [work.encoded[state.id, state.seq] for state in states],
+        work.now,
+    ]
 
 
 def _id_columns(work: _Batch) -> list[Any]:

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from gateway.model import FILE_ID, Event, FileId, Reading, Seq, Status
+from gateway.protocol import sse
 from gateway.protocol.cursor import CURRENT
 from gateway.store.pool import Pool
 
@@ -123,7 +124,9 @@ class History:
 def _reading(after: int, rows: list[asyncpg.Record]) -> Reading:
     head = Seq(rows[0]["head"])
     events = tuple(
-        Event(Seq(row["seq"]), row["state"]) for row in rows if row["seq"] is not None
+        Event(Seq(row["seq"]), row["state"], sse.event(row["seq"], row["state"]))
+        for row in rows
+        if row["seq"] is not None
     )
     reset = _reset(after, head, events)
     if reset is not None:

@@ -65,7 +65,7 @@ class FileRoutes:
             InvalidError: naming the field; nothing was stored.
             UnavailableError: It cannot be signed or stored now; nothing was.
         """
-        self._access.back_end(request)
+        self._access.back_end(request.headers.get("Authorization"))
         said = registration.decode(
             await read_body(request), max_upload_bytes=self._config.max_upload_bytes
         )
@@ -90,7 +90,7 @@ class FileRoutes:
             UnauthorizedError: No API key.
             NotFoundError: There is no such file.
         """
-        self._access.back_end(request)
+        self._access.back_end(request.headers.get("Authorization"))
         events = await self._history.story(FileId(request.match_info["file_id"]))
         if not events:
             raise NotFoundError

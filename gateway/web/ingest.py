@@ -1,15 +1,21 @@
 """The way in for the Lambdas: signed reports and manifests."""
 
+import asyncio
+from functools import partial
+
 import msgspec
-from aiohttp import web
 
 from gateway.auth import Signatures
 from gateway.config import Config
+from gateway.errors import GatewayError, InvalidError
 from gateway.ingest import Ingest
 from gateway.model import FileId, Report
+from gateway.parking import Line
 from gateway.protocol import manifest, report
-from gateway.store.append import Incoming
-from gateway.web.body import read_body
+from gateway.protocol.http import Request
+from gateway.store.append import Answer, Incoming
+
+_JSON = ("Content-Type", "application/json; charset=utf-8")
 
 
 class IngestRoutes:
@@ -22,38 +28,47 @@ class IngestRoutes:
             config.bucket, config.output_prefix, config.playback_base_url
         )
 
-    async def report(self, request: web.Request) -> web.Response:
+    def report(self, line: Line, request: Request, file_id: FileId) -> None:
         """
         Take anything but completion.
 
         Raises:
             UnauthorizedError: Signature or clock.
             InvalidError: naming the field.
-            NotFoundError: There is no such file.
             UnavailableError: It cannot be stored now.
         """
-        webhook_id, body = await self._signed(request)
-        return await self._submit(request, webhook_id, body, report.decode(body))
+        webhook_id = self._signed(request)
+        said = report.decode(request.body)
+        self._submit(line, request, file_id, webhook_id, said)
 
-    async def manifest(self, request: web.Request) -> web.Response:
+    def manifest(self, line: Line, request: Request, file_id: FileId) -> None:
         """Take the report that completes a file; raises as `report`."""
-        webhook_id, body = await self._signed(request)
-        file_id = FileId(request.match_info["file_id"])
-        said = manifest.decode(body, file_id, self._outputs)
-        return await self._submit(request, webhook_id, body, said)
+        webhook_id = self._signed(request)
+        said = manifest.decode(request.body, file_id, self._outputs)
+        self._submit(line, request, file_id, webhook_id, said)
 
-    async def _signed(self, request: web.Request) -> tuple[str, bytes]:
-        body = await read_body(request)
-        return self._signatures.verify(request.headers, body), body
+    def _signed(self, request: Request) -> str:
+        if request.headers.get("content-encoding", "identity").lower() != "identity":
+            raise InvalidError("content-encoding", "is not accepted here")
+        return self._signatures.verify(request.headers, request.body)
 
-    async def _submit(
-        self, request: web.Request, webhook_id: str, body: bytes, said: Report
-    ) -> web.Response:
-        file_id = FileId(request.match_info["file_id"])
-        incoming = Incoming(file_id, said, webhook_id=webhook_id, body=body)
-        answer = await self._ingest.submit(incoming)
-        return web.Response(
-            body=msgspec.json.encode(answer),
-            content_type="application/json",
-            charset="utf-8",
-        )
+    def _submit(
+        self,
+        line: Line,
+        request: Request,
+        file_id: FileId,
+        webhook_id: str,
+        said: Report,
+    ) -> None:
+        incoming = Incoming(file_id, said, webhook_id=webhook_id, body=request.body)
+        self._ingest.submit(incoming).add_done_callback(partial(_answer, line))
+
+
+def _answer(line: Line, answered: "asyncio.Future[Answer]") -> None:
+    error = answered.exception()
+    if error is None:
+        line.answer(200, (_JSON,), msgspec.json.encode(answered.result()))
+    elif isinstance(error, GatewayError):
+        line.fail(error)
+    else:
+        line.abort()

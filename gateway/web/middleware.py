@@ -1,7 +1,5 @@
 """
-What every answer goes through: problems for errors, CORS, headers, metrics.
-
-The one table from our errors to HTTP status is here.
+What every answer of aiohttp goes through: problems, CORS, headers, metrics.
 """
 
 import logging
@@ -11,31 +9,10 @@ from aiohttp import web
 from aiohttp.abc import AbstractAccessLogger
 from aiohttp.typedefs import Handler, Middleware
 
-from gateway.errors import (
-    GatewayError,
-    InvalidError,
-    NotFoundError,
-    TooLargeError,
-    UnauthorizedError,
-    UnavailableError,
-)
-from gateway.protocol import problem
+from gateway.errors import GatewayError
 from gateway.telemetry import Metrics
-
-_STATUS: dict[type[GatewayError], int] = {
-    InvalidError: 422,
-    UnauthorizedError: 401,
-    NotFoundError: 404,
-    TooLargeError: 413,
-    UnavailableError: 503,
-    GatewayError: 500,
-}
-_HTTP_CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
-
-_ALLOW_HEADERS = "Authorization, Content-Type, If-None-Match, Last-Event-ID, Prefer"
-_ALLOW_METHODS = "GET, HEAD, POST, OPTIONS"
-_EXPOSE_HEADERS = "ETag, Location, Preference-Applied, Retry-After"
-_PREFLIGHT_MAX_AGE_S = "600"
+from gateway.web.answers import Answer, error_answer, status_answer
+from gateway.web.headers import CommonHeaders
 
 _log = logging.getLogger("reelready.web")
 _access_log = logging.getLogger("reelready.access")
@@ -49,30 +26,25 @@ def problems() -> Middleware:
         try:
             return await handler(request)
         except GatewayError as error:
-            return _of(error)
+            return _response(error_answer(error))
         except web.HTTPException as error:
             if error.status < 400:  # noqa: PLR2004 - redirects are no errors
                 raise
-            return _problem(
-                problem.encode(
-                    _HTTP_CODES.get(error.status, "bad_request"),
-                    error.status,
-                    error.reason,
-                ),
-                error.status,
-                {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {},
-            )
+            response = _response(status_answer(error.status, error.reason))
+            if "Allow" in error.headers:
+                response.headers["Allow"] = error.headers["Allow"]
+            return response
         except ConnectionError:
             raise
         except Exception:  # noqa: BLE001 - the last line of defence of one request
             _log.exception("%s %s failed", request.method, request.path)
-            return _problem(problem.encode("internal", 500, "see the log"), 500, {})
+            return _response(status_answer(500, "see the log"))
 
     return answer
 
 
 def counted(metrics: Metrics) -> Middleware:
-    """Count answers by route and status."""
+    """Count answers by route and status; each is the last of its connection."""
 
     @web.middleware
     async def count(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -80,12 +52,15 @@ def counted(metrics: Metrics) -> Middleware:
         resource = request.match_info.route.resource
         route = resource.canonical if resource is not None else "unmatched"
         metrics.requests.labels(route, response.status).inc()
+        # The next request on this connection may be one that only the door
+        # serves, so it must come in there.
+        response.force_close()
         return response
 
     return count
 
 
-def preflights(origins: tuple[str, ...]) -> Middleware:
+def preflights(common: CommonHeaders) -> Middleware:
     """Answer CORS preflights (Fetch standard, "CORS-preflight request")."""
 
     @web.middleware
@@ -93,34 +68,19 @@ def preflights(origins: tuple[str, ...]) -> Middleware:
         asks = "Access-Control-Request-Method" in request.headers
         if request.method != "OPTIONS" or not asks:
             return await handler(request)
-        response = web.Response(status=204)
-        if request.headers.get("Origin") in origins:
-            response.headers["Access-Control-Allow-Methods"] = _ALLOW_METHODS
-            response.headers["Access-Control-Allow-Headers"] = _ALLOW_HEADERS
-            response.headers["Access-Control-Max-Age"] = _PREFLIGHT_MAX_AGE_S
-        return response
+        headers = common.preflight(request.headers.get("Origin"))
+        return web.Response(status=204, headers=headers)
 
     return answer
 
 
 def finish_headers(
-    origins: tuple[str, ...],
+    common: CommonHeaders,
 ) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
-    """Put on every head, streams too, what browsers must be told."""
+    """Put on every head what browsers must be told."""
 
     async def finish(request: web.Request, response: web.StreamResponse) -> None:
-        headers = response.headers
-        headers["Server"] = "reelready"
-        headers["X-Content-Type-Options"] = "nosniff"
-        headers["Referrer-Policy"] = "no-referrer"
-        if not origins:
-            return
-        headers["Vary"] = "Origin"
-        origin = request.headers.get("Origin")
-        if origin in origins:
-            headers["Access-Control-Allow-Origin"] = origin
-            headers["Access-Control-Allow-Credentials"] = "true"
-            headers["Access-Control-Expose-Headers"] = _EXPOSE_HEADERS
+        response.headers.update(common.for_origin(request.headers.get("Origin")))
 
     return finish
 
@@ -146,16 +106,6 @@ class AccessLog(AbstractAccessLogger):
         )
 
 
-def _of(error: GatewayError) -> web.Response:
-    status = next(code for kind, code in _STATUS.items() if isinstance(error, kind))
-    headers = {}
-    if isinstance(error, UnauthorizedError):
-        headers["WWW-Authenticate"] = 'Bearer realm="reelready"'
-    if isinstance(error, UnavailableError):
-        headers["Retry-After"] = str(error.retry_after_s)
-    return _problem(problem.of(error, status), status, headers)
-
-
-def _problem(body: bytes, status: int, headers: dict[str, str]) -> web.Response:
-    headers |= {"Content-Type": problem.CONTENT_TYPE, "Cache-Control": "no-store"}
-    return web.Response(body=body, status=status, headers=headers)
+def _response(answer: Answer) -> web.Response:
+    status, headers, body = answer
+    return web.Response(status=status, headers=headers, body=body)

@@ -13,9 +13,9 @@ from typing import Any
 import aiohttp
 import asyncpg
 import pytest
-from aiohttp import web
 from standardwebhooks import Webhook
 
+from gateway.app import Gateway as BuiltGateway
 from gateway.app import gateway as build_gateway
 from gateway.config import Config
 
@@ -66,7 +66,7 @@ class Gateway:
     url: str
     http: aiohttp.ClientSession
     config: Config
-    app: web.Application
+    built: BuiltGateway
 
     async def create(self, **body: Any) -> dict[str, Any]:
         """Register a file; returns the whole answer."""
@@ -205,19 +205,15 @@ def signed(
 @contextlib.asynccontextmanager
 async def running_gateway(config: Config) -> AsyncIterator[Gateway]:
     """Serve on a free port of loopback."""
-    async with build_gateway(config) as app:
-        runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=1)
-        await runner.setup()
-        try:
-            await web.TCPSite(runner, "127.0.0.1", 0).start()
-            host, port = runner.addresses[0][:2]
-            headers = {"Authorization": f"Bearer {API_KEY}"}
-            async with aiohttp.ClientSession(headers=headers) as http:
-                one = Gateway(f"http://{host}:{port}", http, config, app)
-                await _ready(one)
-                yield one
-        finally:
-            await runner.cleanup()
+    async with (
+        build_gateway(config) as built,
+        built.listening("127.0.0.1", 0) as server,
+        aiohttp.ClientSession(headers={"Authorization": f"Bearer {API_KEY}"}) as http,
+    ):
+        host, port = server.sockets[0].getsockname()[:2]
+        one = Gateway(f"http://{host}:{port}", http, config, built)
+        await _ready(one)
+        yield one
 
 
 async def _ready(one: Gateway) -> None:

@@ -39,7 +39,8 @@ from gateway import config, model, uploads
 from gateway.protocol import body, manifest, problem, registration, report
 from gateway.store import history
 from gateway.web import body as web_body
-from gateway.web import files, streams
+from gateway.web import files, waiting
+from gateway.web.door import HOT_ROUTES
 
 TEXT = (resources.files("gateway") / "static" / "openapi.yaml").read_text("utf-8")
 DOCUMENT: dict[str, Any] = yaml.safe_load(TEXT)
@@ -285,8 +286,9 @@ def test_the_documentation_shows_the_description_that_is_served():
 async def test_every_route_is_described_and_no_other(gateway):
     served = {
         f"{route.method} {route.resource.canonical}"
-        for route in gateway.app.router.routes()
-    }
+        for route in gateway.built.app.router.routes()
+    } | {f"{method} {path}" for method, path in HOT_ROUTES.values()}
+    served.add("HEAD /v1/files/{file_id}")
     heads = {one.replace("HEAD", "GET") for one in served if one.startswith("HEAD")}
 
     assert set(OPERATIONS) == {one for one in served if not one.startswith("HEAD")}
@@ -346,7 +348,7 @@ async def test_no_request_without_a_credential_finds_a_fault_or_a_file(gateway_w
 
 async def test_what_a_draining_gateway_answers_is_described(gateway):
     where = {"file_id": await gateway.new_file()}
-    await gateway.app.shutdown()
+    gateway.built.hub.drain()
 
     ready = await ask(gateway, "GET /readyz")
     read = await ask(gateway, "GET /v1/files/{file_id}", path_parameters=where)
@@ -478,7 +480,7 @@ def test_limits_are_those_of_the_code():
     assert (
         history.MAX_PAGE_EVENTS == SCHEMAS["Events"]["properties"]["events"]["maxItems"]
     )
-    assert streams.MAX_FILES == file["maxItems"]
+    assert waiting.MAX_FILES == file["maxItems"]
     assert f"{web_body.MAX_BODY_BYTES:,} bytes" in TEXT
     assert model.FILE_ID.pattern == SCHEMAS["FileId"]["pattern"].strip("^$")
 

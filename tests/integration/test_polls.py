@@ -123,8 +123,6 @@ async def test_draining_answers_those_who_wait(gateway):
     blocked = asyncio.create_task(get(gateway, path))
     await asyncio.wait({blocked}, timeout=0.1)
 
-    for drain in gateway.app.on_shutdown:
-        if "drain" in getattr(drain, "__qualname__", ""):
-            await drain(gateway.app)
+    gateway.built.hub.drain()
 
     assert (200, []) == ((await blocked)[0], (await blocked)[1]["events"])

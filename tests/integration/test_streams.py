@@ -138,9 +138,7 @@ async def test_a_drain_says_goodbye_and_refuses_newcomers_softly(gateway):
     path = f"/v1/files/{file_id}/events"
     async with gateway.open_stream(path) as frames:
         await anext(frames)
-        for drain in gateway.app.on_shutdown:
-            if "drain" in getattr(drain, "__qualname__", ""):
-                await drain(gateway.app)
+        gateway.built.hub.drain()
         bye = await anext(frames)
 
     refused = await gateway.stream(path)

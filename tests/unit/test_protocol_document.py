@@ -12,8 +12,8 @@ from gateway.config import Config
 from gateway.errors import UnauthorizedError
 from gateway.protocol import body, longpoll, manifest, problem, registration, report
 from gateway.store import append, history
+from gateway.web import answers, waiting
 from gateway.web import body as web_body
-from gateway.web import middleware, streams
 
 TEXT = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text("utf-8")
 
@@ -91,8 +91,8 @@ def test_the_table_of_problems_is_that_of_the_code():
         if not code.startswith(("type", "---"))
     }
     sent = {
-        **{code: str(status) for status, code in middleware._HTTP_CODES.items()},
-        **{kind.code: str(status) for kind, status in middleware._STATUS.items()},
+        **{code: str(status) for status, code in answers._CODES.items()},
+        **{kind.code: str(status) for kind, status in answers._STATUS.items()},
         errors.WebhookReusedError.code: "422",
         errors.GatewayError.code: "500",
         "bad_request": "other 4xx",
@@ -132,7 +132,7 @@ def test_the_table_of_limits_is_that_of_the_code():
     assert [auth.MAX_WEBHOOK_ID_CHARS] == told["webhook-id"]
     assert [Config.__dataclass_fields__["max_wait_seconds"].default] == told["wait"]
     assert [history.MAX_PAGE_EVENTS] == told["events of one long-poll answer"]
-    assert [streams.MAX_FILES] == told["files on one stream"]
+    assert [waiting.MAX_FILES] == told["files on one stream"]
 
 
 def test_the_outcomes_are_those_of_the_code():

@@ -12,7 +12,7 @@ def reading(*seqs: int, head: int | None = None) -> Reading:
     return Reading(
         head=Seq(head or seqs[-1]),
         owner=None,
-        events=tuple(Event(Seq(seq), b"{}") for seq in seqs),
+        events=tuple(Event(Seq(seq), b"{}", b"") for seq in seqs),
     )
 
 

@@ -18,7 +18,7 @@ from tests.unit.gateway.fakes import file_state
 
 
 def reading(*seqs: int, head: int, terminal: bool) -> Reading:
-    events = tuple(Event(Seq(seq), b"{}") for seq in seqs)
+    events = tuple(Event(Seq(seq), b"{}", b"") for seq in seqs)
     return Reading(head=Seq(head), owner=None, events=events, terminal=terminal)
 
 

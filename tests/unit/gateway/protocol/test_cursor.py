@@ -1,9 +1,12 @@
+from urllib.parse import urlencode
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.protocol import cursor
 from gateway.protocol.cursor import CURRENT, UNKNOWN
+from gateway.protocol.http import Request
 
 HOSTILE = [
     *[" ", "0x1", "-1", "+1", "1.0", "1e3", "1_0", "1 ", " 1", "1\n", "1,2", "null"],
@@ -27,6 +30,13 @@ def test_nothing_asks_for_the_current_state(text):
     assert CURRENT == cursor.parse(text)
 
 
+def request(header, query):
+    """A request with this Last-Event-ID and this query."""
+    headers = {} if header is None else {"last-event-id": header}
+    target = f"/?{urlencode(query, errors='surrogatepass')}"
+    return Request("GET", target, headers)
+
+
 @pytest.mark.parametrize("text", HOSTILE)
 def test_what_nobody_gave_out_is_unknown(text):
     assert UNKNOWN == cursor.parse(text)
@@ -41,7 +51,7 @@ def test_any_text_is_a_cursor_of_some_kind(text):
 def test_no_request_is_without_a_defined_start(header, one, two, three):
     query = {"lastEventId": one, "last_event_id": two, "after": three}
 
-    found = cursor.from_request({"Last-Event-ID": header}, query)
+    found = cursor.from_request(request(header, query))
 
     assert UNKNOWN <= found < 10**9
 
@@ -59,9 +69,7 @@ def test_no_request_is_without_a_defined_start(header, one, two, three):
     ],
 )
 def test_the_header_of_a_reconnect_wins_over_the_query(header, query, expected):
-    headers = {} if header is None else {"Last-Event-ID": header}
-
-    assert expected == cursor.from_request(headers, query)
+    assert expected == cursor.from_request(request(header, query))
 
 
 @pytest.mark.parametrize(
