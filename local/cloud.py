@@ -145,13 +145,15 @@ class _Cloud:
 
     async def _start_aws(self) -> Endpoints:
         router = EventRouter(faults=self._settings.faults)
+        s3_socket = self._s3_socket()
+        self._folder.keep_s3_port(s3_socket.getsockname()[1])
         s3 = S3(
             self._folder.objects,
             access_keys={ACCESS_KEY: SECRET_KEY},
             region=REGION,
             on_event=router.put_s3_event,
         )
-        s3_url = await self._serve(s3.app())
+        s3_url = await self._serve(s3.app(), s3_socket)
         mediaconvert = MediaConvert(
             s3=s3_client(s3_url),
             on_event=router.put_event,
@@ -159,7 +161,9 @@ class _Cloud:
             work_dir=self._folder.conversions,
             status_interval_s=self._settings.status_interval_s,
         )
-        mediaconvert_url = await self._serve(mediaconvert.app())
+        mediaconvert_url = await self._serve(
+            mediaconvert.app(), socket.create_server((LOOPBACK, 0))
+        )
         endpoints = Endpoints(
             gateway_port=self.port, s3_url=s3_url, mediaconvert_url=mediaconvert_url
         )
@@ -190,14 +194,27 @@ class _Cloud:
         router.add_rule("HLSFileManifestSaver", _JOB_CHANGES, saver.invoke)
         await self._events.enter_async_context(router)
 
-    async def _serve(self, app: web.Application) -> str:
-        """Serve it on a free port of this machine; the value is its URL."""
+    def _s3_socket(self) -> socket.socket:
+        """
+        On the port of the folder's first start: finished videos' URLs name it.
+
+        While somebody else has it, another will do, for this once.
+        """
+        kept = self._folder.s3_port()
+        if kept != self.port:
+            with contextlib.suppress(OSError):
+                return socket.create_server((LOOPBACK, kept))
+        self._say(f"S3's port {kept} is taken: earlier videos cannot be played now.")
+        return socket.create_server((LOOPBACK, 0))
+
+    async def _serve(self, app: web.Application, listening: socket.socket) -> str:
+        """Serve it on this socket; the value is its URL."""
         runner = web.AppRunner(
             app, access_log=None, handler_cancellation=True, shutdown_timeout=0.5
         )
         await runner.setup()
         self._leave.push_async_callback(runner.cleanup)
-        await web.TCPSite(runner, LOOPBACK, 0).start()
+        await web.SockSite(runner, listening).start()
         return f"http://{LOOPBACK}:{runner.addresses[0][1]}"
 
     def _add(

@@ -18,6 +18,7 @@ from local.watchdog import Watchdog
 
 _LOCK = "lock"
 _TOKEN_SECRET = "token-secret"  # noqa: S105 - the name of a file
+_S3_PORT = "s3-port"
 _CHILDREN = "children.json"
 
 
@@ -46,11 +47,24 @@ class DataFolder:
             file.write_text(secrets.token_hex(32), encoding="ascii")
         return file.read_text(encoding="ascii")
 
+    def s3_port(self) -> int:
+        """The port that the URLs of finished videos name; 0 on a new folder."""
+        file = self.path / _S3_PORT
+        return int(file.read_text(encoding="ascii")) if file.exists() else 0
+
+    def keep_s3_port(self, port: int) -> None:
+        """Name it to every later start; the first one named stays."""
+        if not self.s3_port():
+            self._write(_S3_PORT, str(port))
+
     def say_children(self, pid_by_name: dict[str, int]) -> None:
         """Write `children.json`, whole at any moment, for tests and people."""
-        draft = self.path / f"{_CHILDREN}.new"
-        draft.write_text(json.dumps(pid_by_name, indent=1), encoding="ascii")
-        draft.replace(self.path / _CHILDREN)
+        self._write(_CHILDREN, json.dumps(pid_by_name, indent=1))
+
+    def _write(self, name: str, text: str) -> None:
+        draft = self.path / f"{name}.new"
+        draft.write_text(text, encoding="ascii")
+        draft.replace(self.path / name)
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import time
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -138,6 +139,30 @@ def test_files_survive_a_restart_on_a_kept_folder(start_cloud, tmp_path):
     assert made["id"] == second.ask(f"v1/files/{made['id']}")["id"]
 
 
+def test_a_taken_s3_port_is_said_and_had_again_when_it_is_free(start_cloud, tmp_path):
+    assert 0 == start_cloud(data_dir=tmp_path).stop()
+    port = int((tmp_path / "s3-port").read_text())
+
+    with socket.create_server(("127.0.0.1", port)):
+        meanwhile = start_cloud(data_dir=tmp_path)
+        assert port != s3_port(meanwhile)
+        assert 0 == meanwhile.stop()
+    afterwards = start_cloud(data_dir=tmp_path)
+
+    said = f"S3's port {port} is taken: earlier videos cannot be played now.\n"
+    assert said == meanwhile.errors
+    assert port == s3_port(afterwards)
+
+
+def test_an_s3_port_that_the_gateway_is_to_have_is_taken(start_cloud, tmp_path):
+    assert 0 == start_cloud(data_dir=tmp_path).stop()
+    port = (tmp_path / "s3-port").read_text()
+
+    again = start_cloud(data_dir=tmp_path, env={"PORT": port})
+
+    assert f"S3's port {port} is taken" in again.errors
+
+
 def test_a_port_in_use_is_refused_by_name(run_local):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
@@ -182,6 +207,10 @@ def test_a_setting_that_makes_no_sense_is_a_usage_error(run_local):
 
     assert 2 == refused.returncode
     assert "Reelready cannot start: PORT: 'eighty' is not a port\n" == refused.stderr
+
+
+def s3_port(cloud) -> int:
+    return urlsplit(cloud.ask("v1/files", NEW_FILE)["upload"]["url"]).port
 
 
 def kind(command: str) -> str:

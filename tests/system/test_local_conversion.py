@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+import urllib.request
 
 import pytest
 
@@ -26,6 +27,22 @@ def test_a_conversion_outlives_the_death_of_everything_around_it(start_cloud, vi
     assert "playable" == events[-1]["status"]
     assert list(range(1, len(events) + 1)) == [event["seq"] for event in events]
     assert 1 == len([event for event in events if is_final(event)])
+
+
+def test_a_finished_video_plays_at_the_same_url_after_a_restart(
+    start_cloud, video, tmp_path
+):
+    cloud = start_cloud(data_dir=tmp_path)
+    file_id = cloud.upload(video)
+    assert "playable" == cloud.wait_for(file_id, is_final)[-1]["status"]
+    assert 0 == cloud.stop()
+
+    again = start_cloud(data_dir=tmp_path)
+
+    hls_url = again.ask(f"v1/files/{file_id}")["playback"]["hls_url"]
+    with urllib.request.urlopen(hls_url, timeout=WAIT_S) as answer:
+        assert answer.read().startswith(b"#EXTM3U")
+    assert not again.errors
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])

@@ -43,6 +43,16 @@ def test_the_token_secret_survives_and_is_private(watchdog, tmp_path):
     assert 0o600 == stat.S_IMODE(mode)
 
 
+def test_the_first_s3_port_stays(watchdog, tmp_path):
+    with opened(tmp_path, watchdog) as folder:
+        assert 0 == folder.s3_port()
+        folder.keep_s3_port(4566)
+    with opened(tmp_path, watchdog) as folder:
+        folder.keep_s3_port(4567)
+
+        assert 4566 == folder.s3_port()
+
+
 def test_a_second_owner_is_refused_by_name(watchdog, tmp_path):
     with (
         opened(tmp_path, watchdog),
