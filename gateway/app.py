@@ -23,6 +23,7 @@ from gateway.feed import Feed
 from gateway.hub import Hub
 from gateway.ingest import Ingest
 from gateway.parking import Lot
+from gateway.protocol.http import MAX_HEAD_BYTES
 from gateway.store.append import Append
 from gateway.store.files import Files
 from gateway.store.history import History
@@ -141,6 +142,9 @@ async def gateway(config: Config) -> AsyncIterator[Gateway]:
             handler_cancellation=True,
             access_log_class=AccessLog,
             shutdown_timeout=SHUTDOWN_TIMEOUT_S,
+            # The door has read the head before, with a limit of its own.
+            max_line_size=MAX_HEAD_BYTES,
+            max_field_size=MAX_HEAD_BYTES,
         )
         await runner.setup()
         stack.push_async_callback(runner.cleanup)

@@ -22,6 +22,8 @@ from gateway.protocol import jws
 AUDIENCE = "reelready"
 ALGORITHM = "HS256"
 SIGNATURE_TOLERANCE_S = 300
+CLOCK_LEEWAY_S = 60
+"""How far ahead the clock of a back end that mints tokens may be."""
 
 MAX_EXPIRY_S = 253_402_300_799
 """The last second of the year 9999."""
@@ -106,7 +108,6 @@ class _Claims(msgspec.Struct):
     aud: str | list[str]
     exp: float
     nbf: float = 0
-    iat: float = 0
     files: Any = None
     owner: Any = None
 
@@ -118,7 +119,7 @@ class _Claims(msgspec.Struct):
             UnauthorizedError: They are not meant for us, or not for now.
         """
         audience = [self.aud] if isinstance(self.aud, str) else self.aud
-        if AUDIENCE not in audience or max(self.nbf, self.iat) > now_s:
+        if AUDIENCE not in audience or self.nbf > now_s + CLOCK_LEEWAY_S:
             raise UnauthorizedError("the watch token is not valid")
         if self.exp > MAX_EXPIRY_S:
             raise UnauthorizedError("the watch token's exp is not Unix seconds")

@@ -12,7 +12,8 @@ order, and nothing that is not higher changes anything.
     awaiting_upload -> uploaded -> converting -> playable
                                               -> failed | canceled | expired
 
-Only a new attempt re-opens a file that ended without being playable.
+Only a new attempt re-opens a file that ended without being playable.  A report
+that names its job but no attempt is placed by when it occurred (`_attempt_of`).
 """
 
 from collections.abc import Mapping
@@ -25,6 +26,7 @@ from gateway.model import (
     FileError,
     FileRecord,
     FileState,
+    Job,
     Phase,
     Report,
     ReportType,
@@ -92,7 +94,8 @@ def apply(record: FileRecord, report: Report, now: datetime) -> FileRecord | Non
 
     jobs = record.jobs
     if report.job_id is not None and report.job_id not in jobs:
-        jobs = {**jobs, report.job_id: attempt}
+        job = Job(attempt=attempt, occurred_at=report.occurred_at)
+        jobs = {**jobs, report.job_id: job}
     return FileRecord(
         state=replace(advanced, seq=Seq(state.seq + 1), updated_at=now),
         jobs=jobs,
@@ -135,24 +138,30 @@ def deadline(state: FileState, limits: Mapping[Status, timedelta]) -> datetime |
 
 def _attempt_of(record: FileRecord, report: Report) -> int:
     """
-    Which attempt a report speaks of; 0 for a job nobody can place.
+    Which attempt a report speaks of; 0 for a job that is over.
 
-    Our own Lambdas always say.  Without a word, a known job tells; a job never
-    heard of is a new attempt if the last one ended badly, and the manifest of
-    a doubled job is as good as that of the first.
+    Our own Lambdas always say.  Without a word, a known job tells, and a job
+    never heard of is placed by its time: all reports of a later job occurred
+    after all those of an earlier one.  What completes a file that has not ended
+    is welcome from any job: all write to the same place.
     """
     if report.attempt is not None:
         return report.attempt
     state = record.state
-    if report.job_id is None:
+    completes = report.type is ReportType.COMPLETED and not state.status.terminal
+    if report.job_id is None or completes:
         return state.attempt
     if report.job_id in record.jobs:
-        return record.jobs[report.job_id]
-    if state.attempt not in record.jobs.values():
+        return record.jobs[report.job_id].attempt
+    current = [
+        (job.occurred_at, job_id)
+        for job_id, job in record.jobs.items()
+        if job.attempt == state.attempt
+    ]
+    if not current:
         return state.attempt
-    if state.status.terminal:
-        return state.attempt + 1
-    return state.attempt if report.type is ReportType.COMPLETED else 0
+    later = (report.occurred_at, report.job_id) > max(current)
+    return state.attempt + 1 if later else 0
 
 
 def _reopened(state: FileState, attempt: int) -> FileState:

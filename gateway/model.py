@@ -100,18 +100,32 @@ class FileState(Struct, frozen=True, kw_only=True):
     updated_at: datetime
 
 
+class Job(Struct, frozen=True, kw_only=True):
+    """
+    A MediaConvert job that was heard of.
+
+    Attributes:
+        attempt: Which attempt of its file it belongs to.
+        occurred_at: Of the first report that named it; any of its reports
+            would do to tell whether another job is earlier or later.
+    """
+
+    attempt: int
+    occurred_at: datetime
+
+
 class FileRecord(Struct, frozen=True, kw_only=True):
     """
     A file as the state machine sees it.
 
     Attributes:
         state: The wire state.
-        jobs: MediaConvert job id to the attempt it belongs to.
+        jobs: The jobs that acted on it, by their MediaConvert ids.
         progressed_at: When a progress event was last stored, for coalescing.
     """
 
     state: FileState
-    jobs: Mapping[str, int] = {}
+    jobs: Mapping[str, Job] = {}
     progressed_at: datetime | None = None
 
 
@@ -133,8 +147,8 @@ class Report(Struct, frozen=True, kw_only=True):
 
     Attributes:
         attempt: Which attempt it speaks of; absent: found by `job_id`.
-        occurred_at: When the sender says it happened; kept for the story,
-            never used to decide.
+        occurred_at: When the sender says it happened; kept for the story, and
+            to tell which of two jobs without `attempt` is the later one.
         playback: With `ReportType.COMPLETED` only.
         sender: Who says so, for `reelready explain`.
     """

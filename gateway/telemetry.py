@@ -87,3 +87,5 @@ def start_logging(*, level: int = logging.INFO, access: bool = False) -> None:
     )
     logging.basicConfig(level=level, handlers=[handler], force=True)
     logging.getLogger("reelready.access").disabled = not access
+    # It quotes what it cannot parse, and a credential may stand there.
+    logging.getLogger("aiohttp.server").disabled = True

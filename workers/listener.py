@@ -102,7 +102,7 @@ class Listener:
             asyncpg.InterfaceError,
             UnavailableError,
         ) as error:
-            _log.warning("listener lost: %s", error or type(error).__name__)
+            _log.warning("listener lost: %s", str(error) or type(error).__name__)
         finally:
             self.listening.clear()
             self._metrics.listener_up.set(0)

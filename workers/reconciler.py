@@ -17,9 +17,11 @@ from gateway.config import Config
 from gateway.errors import RejectedError, UnavailableError
 from gateway.model import FileError, FileId, Report, ReportType, Seq, Status
 from gateway.store.append import Append, Incoming
+from gateway.store.expired import Expired
 from gateway.store.overdue import Overdue
 from gateway.store.pool import Pool
 from gateway.telemetry import start_logging
+from workers.janitor import Janitor
 
 SENDER = "reconciler"
 SWEEP_INTERVAL_S = 5.0
@@ -67,30 +69,27 @@ class Reconciler:
         End what is overdue now.
 
         Returns:
-            How many files were found; as many as `MAX_SWEEP_FILES` means that
-            there may be more.
+            How many files were dealt with; as many as `MAX_SWEEP_FILES` means
+            that there may be more.
 
         Raises:
             UnavailableError: The database is away.
         """
         found = await self._overdue(MAX_SWEEP_FILES)
-        if found:
-            await self._end([_ending(*one) for one in found])
-        return len(found)
+        return await self._end([_ending(*one) for one in found]) if found else 0
 
-    async def _end(self, batch: list[Incoming]) -> None:
+    async def _end(self, batch: list[Incoming]) -> int:
         """End files; one that the database will not take does not hold up others."""
         try:
             answers = await self._append(batch)
         except RejectedError as error:
             if len(batch) == 1:
                 _log.error("cannot end %s: %s", batch[0].file_id, error)
-                return
-            for one in batch:
-                await self._end([one])
-            return
+                return 0
+            return sum([await self._end([one]) for one in batch])
         for incoming, answer in zip(batch, answers, strict=True):
             _log.info("%s was silent: %s", incoming.file_id, answer)
+        return len(batch)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Sweep until told to stop; a database that is away is waited out."""
@@ -121,7 +120,9 @@ async def _work(config: Config) -> None:
         loop.add_signal_handler(number, stop.set)
     async with Pool(config.database_url, max_connections=2) as pool:
         append = Append(pool, config.deadlines)
-        await Reconciler(Overdue(pool), append).run(stop)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(Reconciler(Overdue(pool), append).run(stop))
+            tasks.create_task(Janitor(Expired(pool)).run(stop))
 
 
 def _ending(file_id: FileId, status: Status, seq: Seq) -> Incoming:

@@ -52,6 +52,11 @@ def clean(field: str, text: str, *, max_chars: int = MAX_LABEL_CHARS) -> str:
     return text
 
 
+def one_line(text: str) -> str:
+    """Make free text of others fit to be shown: control characters are spaces."""
+    return _CONTROL.sub(" ", text).strip()
+
+
 def clean_or_none(field: str, text: str | None) -> str | None:
     """Do as `clean`, where the field may be absent."""
     return None if text is None else clean(field, text)

@@ -11,7 +11,7 @@ from gateway.errors import InvalidError
 
 DEFAULT_WAIT_S = 25
 
-_SECONDS = re.compile(r"\d{1,9}", re.ASCII)
+_SECONDS = re.compile(r"\d{1,100}", re.ASCII)
 _PREFER_WAIT = re.compile(
     r"""(?:^|,)\s*wait\s*=\s*("?)(\d{1,18})\1\s*(?=[,;]|$)""",
     re.ASCII | re.IGNORECASE,

@@ -74,6 +74,8 @@ class Outputs:
             raise InvalidError(field, f"is not in {root}")
         if not key.startswith(own) or ".." in unquote(key).split("/"):
             raise InvalidError(field, f"is not under {own}")
+        if not key.endswith(".m3u8"):
+            raise InvalidError(field, "is not a .m3u8 playlist")
         if len(uri) > MAX_URL_CHARS:
             raise InvalidError(field, f"is longer than {MAX_URL_CHARS} characters")
         body.clean(field, uri, max_chars=MAX_URL_CHARS)

@@ -78,6 +78,6 @@ def _error(error: _Error | None) -> FileError | None:
         )
     return FileError(
         code=body.clean("error.code", error.code),
-        message=error.message or "The video could not be converted.",
+        message=body.one_line(error.message) or "The video could not be converted.",
         retryable=error.retryable,
     )

@@ -30,6 +30,7 @@ from gateway.model import (
     FileId,
     FileRecord,
     FileState,
+    Job,
     Outcome,
     Report,
     Seq,
@@ -232,11 +233,20 @@ async def _open(connection: Connection, batch: Sequence[Incoming]) -> _Batch:
 
 
 def _record(row: asyncpg.Record) -> FileRecord:
+    state = msgspec.json.decode(row["state"], type=FileState)
+    jobs = msgspec.json.decode(row["jobs"], type=dict[str, Job | int])
     return FileRecord(
-        state=msgspec.json.decode(row["state"], type=FileState),
-        jobs=msgspec.json.decode(row["jobs"], type=dict[str, int]),
+        state=state,
+        jobs={job_id: _job(stored, state) for job_id, stored in jobs.items()},
         progressed_at=row["progressed_at"],
     )
+
+
+def _job(stored: Job | int, state: FileState) -> Job:
+    """Rows of older releases hold the attempt alone; the file's time is near."""
+    if isinstance(stored, int):
+        return Job(attempt=stored, occurred_at=state.updated_at)
+    return stored
 
 
 def _event_columns(work: _Batch) -> list[Any]:

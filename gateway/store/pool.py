@@ -19,20 +19,14 @@ Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
 ACQUIRE_TIMEOUT_S = 2.0
 STATEMENT_TIMEOUT_S = 10.0
 
-_AWAY = (
-    OSError,
-    TimeoutError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.InterfaceError,
-    asyncpg.InsufficientResourcesError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.PostgresIOError,
-    asyncpg.ReadOnlySQLTransactionError,
-    asyncpg.TransactionRollbackError,
-    asyncpg.LockNotAvailableError,
-    asyncpg.InternalServerError,
-)
-"""What passes by itself: network, restart, overload, a full disk, a failover."""
+_OURS = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
+"""What is wrong with the values we gave; everything else is the database's state."""
+
+_AWAY = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+"""
+What passes, by itself or by an operator: network, restart, overload, a full
+disk, a failover, a changed password, a schema not yet migrated.
+"""
 
 
 class Pool:
@@ -79,6 +73,8 @@ class Pool:
         try:
             async with self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection:
                 yield connection
+        except _OURS:
+            raise
         except _AWAY as error:
             raise UnavailableError("the database is away") from error
 

@@ -5,6 +5,7 @@ Each checks its request, parks its connection and is done; what follows is in
 `gateway.parking`.
 """
 
+import math
 import random
 import time
 from collections.abc import Mapping
@@ -41,14 +42,13 @@ class Waiting:
         if "if-none-match" in request.headers:
             after = cursor.from_etag(request.headers["if-none-match"])
         viewer = self._access.viewer(request)
-        self._access.room(request.remote)
         poll = Poll(
             self._lot,
             line,
             viewer,
             file_id=file_id,
             after=after,
-            wait_s=wait_s or 0,
+            wait_s=self._allowed_wait_s(request, viewer, wait_s or 0),
             whole=True,
             prefers=wait_s is not None and request.argument("wait") is None,
         )
@@ -63,20 +63,19 @@ class Waiting:
         """
         viewer = self._access.viewer(request)
         after = cursor.from_request(request)
-        if "text/event-stream" in request.headers.get("accept", ""):
+        if "text/event-stream" in request.headers.get("accept", "").lower():
             self._stream(line, request, viewer, {file_id: after}, numbered=True)
             return
         wait_s = self._wait_s(request)
         if wait_s is None:
             wait_s = min(longpoll.DEFAULT_WAIT_S, self._config.max_wait_seconds)
-        self._access.room(request.remote)
         poll = Poll(
             self._lot,
             line,
             viewer,
             file_id=file_id,
             after=after,
-            wait_s=wait_s,
+            wait_s=self._allowed_wait_s(request, viewer, wait_s),
             whole=False,
         )
         line.park(poll)
@@ -123,6 +122,14 @@ class Waiting:
             at_end=at_end,
         )
         line.park(stream)
+
+    def _allowed_wait_s(self, request: Request, viewer: Viewer, wait_s: int) -> int:
+        """Let nobody wait without room, or for longer than they may see."""
+        if wait_s:
+            self._access.room(request.remote)
+        if viewer.expires_at is None:
+            return wait_s
+        return min(wait_s, math.ceil(viewer.expires_at - time.time()))
 
     def _wait_s(self, request: Request) -> int | None:
         return longpoll.wait_s(

@@ -197,3 +197,31 @@ async def append_silently(gateway, file_id):
             )
     finally:
         await connection.close()
+
+
+async def test_a_database_that_refuses_us_is_waited_out(own_gateway):
+    """
+    A revoked right, a changed password, a missing table: none ends the process.
+    """
+    gateway = own_gateway
+    file_id = await gateway.new_file()
+    path = f"/v1/files/{file_id}"
+    async with gateway.open_stream(f"{path}/events") as frames:
+        await anext(frames)
+        await gateway.fetch("alter table events rename to events_away")
+        try:
+            refused = await gateway.stream(f"{path}/events")
+            async with gateway.http.get(f"{gateway.url}{path}") as answer:
+                read = answer.status
+            posted, _ = await gateway.post(
+                file_id,
+                "reports",
+                {"type": "uploaded", "occurred_at": "2026-01-02T03:04:05Z"},
+            )
+        finally:
+            await gateway.fetch("alter table events_away rename to events")
+        await gateway.report(file_id, "uploaded")
+
+        assert "2" == (await anext(frames)).id
+    assert {"reason": "refused"} == refused[0].json()
+    assert (503, 503) == (read, posted)

@@ -351,7 +351,9 @@ async def test_what_a_draining_gateway_answers_is_described(gateway):
     gateway.built.hub.drain()
 
     ready = await ask(gateway, "GET /readyz")
-    read = await ask(gateway, "GET /v1/files/{file_id}", path_parameters=where)
+    read = await ask(
+        gateway, "GET /v1/files/{file_id}", path_parameters=where, query={"wait": 1}
+    )
     polled = await ask(gateway, "GET /v1/files/{file_id}/events", path_parameters=where)
     stream = await ask(
         gateway,

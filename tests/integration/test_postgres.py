@@ -130,6 +130,13 @@ async def test_a_first_start_that_was_cut_short_starts_over(tmp_path):
         assert 1 == await connection.fetchval("SELECT 1")
 
 
+async def test_a_folder_may_have_any_name(tmp_path):
+    folder = tmp_path / "데이터 dir's é"
+
+    async with Postgres(folder) as postgres, connected(postgres.url) as connection:
+        assert 1 == await connection.fetchval("SELECT 1")
+
+
 async def test_two_servers_on_one_folder_are_refused_in_one_line(tmp_path):
     async with Postgres(tmp_path):
         with pytest.raises(PostgresError, match=r"did not start: FATAL: lock file"):

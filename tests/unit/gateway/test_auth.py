@@ -278,8 +278,8 @@ FORGERIES = {
     "exp beyond floats": encode(claims(exp=10**400)),
     "exp beyond years": encode(claims(exp=MAX_EXPIRY_S + 1)),
     "exp a list": encode(claims(exp=[9999999999])),
-    "nbf to come": encode(claims(nbf=time.time() + 60)),
-    "iat to come": encode(claims(iat=time.time() + 60)),
+    "nbf to come": encode(claims(nbf=time.time() + 120)),
+    "nbf far to come": encode(claims(nbf=time.time() + 120)),
 }
 
 

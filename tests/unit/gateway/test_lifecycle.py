@@ -1,6 +1,6 @@
 from dataclasses import dataclass, field
 from datetime import timedelta
-from itertools import pairwise
+from itertools import cycle, pairwise
 
 import msgspec
 import pytest
@@ -17,6 +17,7 @@ from gateway.model import (
     FileError,
     FileRecord,
     FileState,
+    Job,
     Phase,
     Playback,
     Report,
@@ -41,7 +42,8 @@ EXPIRED = ReportType.EXPIRED
 def report(kind: ReportType, job_id: str | None = None, **details) -> Report:
     if kind is COMPLETED:
         details.setdefault("playback", PLAYBACK)
-    return Report(type=kind, occurred_at=NOW, job_id=job_id, **details)
+    details.setdefault("occurred_at", NOW)
+    return Report(type=kind, job_id=job_id, **details)
 
 
 @dataclass
@@ -76,11 +78,16 @@ def essence(state: FileState) -> FileState:
     return msgspec.structs.replace(state, seq=0, updated_at=NOW)
 
 
+def outcome(state: FileState) -> FileState:
+    """Without how many attempts it was seen to take, either."""
+    return msgspec.structs.replace(essence(state), attempt=1)
+
+
 @st.composite
-def attempts(draw, number: int, *, last: bool, numbered: bool) -> list[Report]:
+def attempts(
+    draw, job_id: str, attempt: int | None, *, last: bool, ends: bool = True
+) -> list[Report]:
     """What is said of one attempt: all of it optional, but its one end."""
-    job_id = f"job-{number}"
-    attempt = number if numbered else None
     told_of = {"job_id": job_id, "attempt": attempt}
     reports = []
     if draw(st.booleans()):
@@ -95,22 +102,56 @@ def attempts(draw, number: int, *, last: bool, numbered: bool) -> list[Report]:
     for percent, phase in zip(percents, phases, strict=True):
         said = draw(st.sampled_from([None, percent]))
         reports.append(report(PROGRESS, **told_of, percent=said, phase=phase))
-    ends = [FAILED, CANCELED, *([COMPLETED] if last else [])]
-    end = draw(st.sampled_from(ends))
+    if not ends:
+        return [*reports, report(CONVERTING, **told_of)]
+    end = draw(st.sampled_from([FAILED, CANCELED, *([COMPLETED] if last else [])]))
     error = None if end is COMPLETED else draw(st.sampled_from([None, ERROR]))
     return [*reports, report(end, **told_of, error=error)]
 
 
 @st.composite
 def histories(draw) -> tuple[list[Report], list[Report]]:
-    """What happened, in order; and what arrived: doubled and in any order."""
+    """What happened, in order; and what arrived."""
     count = draw(st.integers(1, 3))
     numbered = count > 1 or draw(st.booleans())
     happened: list[Report] = []
     for number in range(1, count + 1):
-        happened += draw(attempts(number, last=number == count, numbered=numbered))
+        attempt = number if numbered else None
+        happened += draw(attempts(f"job-{number}", attempt, last=number == count))
+    return happened, draw(arrivals(happened))
+
+
+@st.composite
+def arrivals(draw, happened: list[Report]) -> list[Report]:
+    """The same, doubled and in any order."""
     doubles = draw(st.lists(st.sampled_from(happened), max_size=6))
-    return happened, draw(st.permutations(happened + doubles))
+    return draw(st.permutations(happened + doubles))
+
+
+@st.composite
+def unnumbered_histories(
+    draw, *, ended: bool = False
+) -> tuple[list[Report], list[Report]]:
+    """
+    Jobs one after the other, none of which says its attempt.
+
+    Each report occurs after all of the former job, whatever the ids are; or
+    all at once, and the ids rise.  Only the last job may still be at work.
+    """
+    job_ids = [f"job-{number}" for number in range(1, draw(st.integers(1, 4)) + 1)]
+    ticking = draw(st.booleans())
+    if ticking:
+        job_ids = draw(st.permutations(job_ids))
+    happened: list[Report] = []
+    now = NOW
+    for job_id in job_ids:
+        last = job_id == job_ids[-1]
+        ends = ended or not last or draw(st.booleans())
+        now += SECOND * ticking
+        for one in draw(attempts(job_id, None, last=last, ends=ends)):
+            now += SECOND * (ticking and draw(st.booleans()))
+            happened.append(msgspec.structs.replace(one, occurred_at=now))
+    return happened, draw(arrivals(happened))
 
 
 @settings(max_examples=200)
@@ -121,8 +162,25 @@ def test_any_order_and_any_doubling_end_in_the_same_state(history):
     assert essence(told(*happened).state) == essence(told(*arrived).state)
 
 
+@settings(max_examples=300)
+@given(unnumbered_histories())
+def test_without_attempts_the_times_of_the_jobs_make_any_order_end_alike(history):
+    happened, arrived = history
+
+    assert outcome(told(*happened).state) == outcome(told(*arrived).state)
+
+
 @settings(max_examples=200)
-@given(histories())
+@given(unnumbered_histories())
+def test_without_attempts_a_file_ends_as_its_last_job_alone_would_have_it(history):
+    happened, arrived = history
+    of_last_job = [one for one in happened if one.job_id == happened[-1].job_id]
+
+    assert outcome(told(*of_last_job).state) == outcome(told(*arrived).state)
+
+
+@settings(max_examples=200)
+@given(histories() | unnumbered_histories())
 def test_whatever_the_order_the_rules_hold_at_every_step(history):
     happened, arrived = history
     story = told(*arrived)
@@ -139,23 +197,26 @@ def test_whatever_the_order_the_rules_hold_at_every_step(history):
             )
     ended = [one.attempt for one in map(_state, story.records) if one.status.terminal]
     assert sorted(set(ended)) == ended, "an attempt ends once"
-    assert (happened[-1].attempt or 1) == ended[-1]
+    assert (happened[-1].attempt or story.state.attempt) == story.state.attempt
 
 
 @settings(max_examples=100)
-@given(histories(), st.lists(st.integers(-3000, 3000), min_size=40, max_size=40))
+@given(
+    histories() | unnumbered_histories(ended=True),
+    st.lists(st.integers(-3000, 3000), min_size=40, max_size=40),
+)
 def test_coalescing_never_changes_how_a_file_ends_whatever_the_clock_does(
     history, steps_ms
 ):
     happened, arrived = history
     now, current = NOW, record()
-    for one, step_ms in zip(arrived, steps_ms, strict=False):
+    for one, step_ms in zip(arrived, cycle(steps_ms)):
         now += timedelta(milliseconds=step_ms)
         after = lifecycle.apply(current, one, now)
         if after and not lifecycle.coalesces(current, one, after, now):
             current = after
 
-    assert essence(told(*happened).state) == essence(current.state)
+    assert outcome(told(*happened).state) == outcome(current.state)
 
 
 def _state(one: FileRecord) -> FileState:
@@ -179,11 +240,11 @@ class LifecycleMachine(RuleBasedStateMachine):
         phase=st.none() | st.sampled_from(Phase),
         percent=st.none() | st.integers(0, 100),
         error=st.sampled_from([None, ERROR]),
+        occurred_s=st.integers(0, 3),
     )
-    def tell(self, kind, job_id, attempt, phase, percent, error):
-        said = report(
-            kind, job_id, attempt=attempt, phase=phase, percent=percent, error=error
-        )
+    def tell(self, occurred_s, **said_of):
+        occurred_at = NOW + occurred_s * SECOND
+        said = report(**said_of, occurred_at=occurred_at)
         before = self.record
         after = lifecycle.apply(before, said, self.now)
         if after is None:
@@ -191,7 +252,7 @@ class LifecycleMachine(RuleBasedStateMachine):
         self.record = after
         self.check_change(before.state, after.state)
         assert before.jobs.items() <= after.jobs.items()
-        assert job_id is None or job_id in after.jobs
+        assert said.job_id is None or said.job_id in after.jobs
         assert lifecycle.apply(after, said, self.now + SECOND) is None
 
     def check_change(self, old: FileState, new: FileState) -> None:
@@ -299,7 +360,10 @@ def test_a_new_job_without_attempt_reopens_a_failed_file():
 
     assert (Status.CONVERTING, 2) == (story.state.status, story.state.attempt)
     assert (None, None) == (story.state.percent, story.state.error)
-    assert {"job-1": 1, "job-2": 2} == story.records[-1].jobs
+    assert {
+        "job-1": Job(attempt=1, occurred_at=NOW),
+        "job-2": Job(attempt=2, occurred_at=NOW),
+    } == story.records[-1].jobs
 
 
 def test_a_report_with_a_higher_attempt_reopens_a_failed_file():
@@ -333,17 +397,73 @@ def test_a_playable_file_is_never_reopened(kind, attempt):
     assert ended is story.records[-1]
 
 
+def at(seconds: int, kind: ReportType, job_id: str, **details) -> Report:
+    return report(kind, job_id, occurred_at=NOW + seconds * SECOND, **details)
+
+
+@pytest.mark.parametrize(("job_id", "occurred_s"), [("job-3", 1), ("job-1", 2)])
 @pytest.mark.parametrize("kind", [CONVERTING, PROGRESS, FAILED, CANCELED])
-def test_a_stray_jobs_reports_are_stale_while_another_converts(kind):
-    story = told(report(CONVERTING, "job-1"))
-    stray = report(kind, "job-2", percent=99)
+def test_an_earlier_jobs_reports_are_stale_while_another_converts(
+    kind, job_id, occurred_s
+):
+    story = told(at(2, CONVERTING, "job-2"))
+    stray = at(occurred_s, kind, job_id, percent=99)
 
     assert lifecycle.apply(story.records[-1], stray, NOW) is None
     assert not lifecycle.repeats(story.records[-1], stray)
 
 
-def test_the_manifest_of_a_doubled_job_is_accepted():
-    story = told(report(CONVERTING, "job-1"), report(COMPLETED, "job-2"))
+@pytest.mark.parametrize(("job_id", "occurred_s"), [("job-1", 3), ("job-3", 2)])
+def test_a_later_job_takes_over_from_one_that_converts(job_id, occurred_s):
+    story = told(
+        at(2, PROGRESS, "job-2", percent=70), at(occurred_s, CONVERTING, job_id)
+    )
+
+    assert (Status.CONVERTING, 2, None) == (
+        story.state.status,
+        story.state.attempt,
+        story.state.percent,
+    )
+
+
+@pytest.mark.parametrize("constant", [False, True], ids=["rising", "all at once"])
+@pytest.mark.parametrize(
+    ("order", "attempt"),
+    [("C1 F1 C2", 2), ("C1 C2 F1", 2), ("C2 C1 F1", 1), ("F1 C2 C1", 2)],
+)
+def test_a_second_job_converts_whenever_the_end_of_the_first_arrives(
+    order, attempt, constant
+):
+    happened = {
+        name: at(0 if constant else second, kind, job_id)
+        for second, (name, kind, job_id) in enumerate(
+            [
+                ("C1", CONVERTING, "j-1"),
+                ("F1", FAILED, "j-1"),
+                ("C2", CONVERTING, "j-2"),
+            ]
+        )
+    }
+
+    state = told(*[happened[name] for name in order.split()]).state
+
+    assert (Status.CONVERTING, None) == (state.status, state.error)
+    assert attempt == state.attempt
+
+
+def test_what_an_earlier_job_says_never_changes_a_file_that_has_ended():
+    story = told(at(2, FAILED, "job-2"))
+    ended = story.records[-1]
+
+    for kind in (CONVERTING, PROGRESS, COMPLETED, FAILED):
+        story.tell(at(1, kind, "job-1"))
+
+    assert ended is story.records[-1]
+
+
+@pytest.mark.parametrize("occurred_s", [1, 2, 3])
+def test_the_manifest_of_a_doubled_job_is_accepted(occurred_s):
+    story = told(at(2, CONVERTING, "job-1"), at(occurred_s, COMPLETED, "job-2"))
 
     assert (Status.PLAYABLE, 1) == (story.state.status, story.state.attempt)
 
@@ -353,7 +473,8 @@ def test_the_reports_of_an_older_job_stay_with_their_attempt():
         report(FAILED, "job-1"),
         report(PROGRESS, "job-2", percent=5),
         report(PROGRESS, "job-1", percent=50),
-        report(COMPLETED, "job-1"),
+        report(CANCELED, "job-1"),
+        report(COMPLETED, "job-1", attempt=1),
     )
 
     assert (Status.CONVERTING, 2, 5) == (
@@ -361,6 +482,16 @@ def test_the_reports_of_an_older_job_stay_with_their_attempt():
         story.state.attempt,
         story.state.percent,
     )
+
+
+def test_the_manifest_of_an_older_job_completes_what_has_not_ended():
+    story = told(
+        report(CONVERTING, "job-1"),
+        report(CONVERTING, "job-2"),
+        report(COMPLETED, "job-1"),
+    )
+
+    assert (Status.PLAYABLE, 2) == (story.state.status, story.state.attempt)
 
 
 def test_the_first_job_of_a_file_that_was_given_up_is_not_a_new_attempt():

@@ -43,7 +43,7 @@ def test_progress_is_read_field_by_field_and_unknown_ones_are_ignored():
 
 def test_a_failure_brings_its_reason():
     assert (
-        FileError(code="no_video", message="영상이 없습니다.\n", retryable=True)
+        FileError(code="no_video", message="영상이 없습니다.", retryable=True)
         == decode(FAILED).error
     )
 
