@@ -110,11 +110,17 @@ class _Wait(Timed):
 
     def __init__(self, poll: "Poll") -> None:
         super().__init__()
-        self._poll = poll
+        self._poll: Poll | None = poll
 
     def on_time(self) -> None:
         """Answer with what there is."""
-        self._poll.end("age")
+        if self._poll is not None:
+            self._poll.end("age")
+
+    def drop(self) -> None:
+        """Let go of the poll, though the wheel may hold this a while yet."""
+        self.due = NEVER
+        self._poll = None
 
 
 class Poll(Subscriber):
@@ -241,7 +247,7 @@ class Poll(Subscriber):
         if self._waits:
             self._waits = False
             self._lot.polls -= 1
-        self._timer.due = NEVER
+        self._timer.drop()
         self._lot.hub.remove(self)
 
 
@@ -301,7 +307,9 @@ class Stream(Timed):
         self._lot = lot
         self._line = line
         self._opening: Viewer | None = viewer
-        self._legs = tuple(_Leg(file_id, at, self) for file_id, at in cursors.items())
+        self._legs: tuple[_Leg, ...] = tuple(
+            _Leg(file_id, at, self) for file_id, at in cursors.items()
+        )
         self._numbered = numbered
         self._ends_at_s = ends_at_s
         self._at_end = at_end
@@ -425,7 +433,9 @@ class Stream(Timed):
             self._counted = False
             self._lot.streams -= 1
         self.due = NEVER
-        for leg in self._legs:
+        # They point back here: without this, only the cycle collector frees us.
+        legs, self._legs = self._legs, ()
+        for leg in legs:
             self._lot.hub.remove(leg)
 
 

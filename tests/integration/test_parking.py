@@ -1,0 +1,183 @@
+"""Slow readers beside fast ones, and the time that parked clients are given."""
+
+import asyncio
+import contextlib
+import gc
+import re
+import time
+
+import jwt
+import pytest
+import uvloop
+
+from gateway import parking
+from gateway.store.history import MAX_PAGE_EVENTS
+from tests.integration.wire import request, served
+
+SSE = {"Accept": "text/event-stream"}
+LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
+EVENT_BYTES = 1000
+
+FIREHOSE = f"""
+with moved as (update files set seq = seq + $2 where id = $1 returning seq),
+added as (
+    insert into events (file_id, seq, type, occurred_at, recorded_at, state)
+    select $1, moved.seq - $2 + n, 'report', now(), now(),
+        json_build_object('pad', repeat('x', {EVENT_BYTES}))
+    from moved, generate_series(1, $2) n
+)
+select pg_notify('reelready', $1 || ':' || seq) from moved
+"""
+
+
+@pytest.fixture(params=LOOPS)
+def place(request, gateway_with):
+    """A gateway that beats every second."""
+    with served(lambda: gateway_with(heartbeat_seconds=1), LOOPS[request.param]) as one:
+        yield one
+
+
+def pour(place, file_id, count):
+    """Add events of a kilobyte behind the gateway's back, and ring."""
+    place.run(place.gateway.fetch(FIREHOSE, file_id, count))
+
+
+def seqs(stream):
+    """List what ids a stream has carried."""
+    return [int(seq) for seq in re.findall(rb"(?:^|\n)id: (\d+)\n", stream)]
+
+
+def buffered_bytes(place):
+    """Sum what the gateway itself holds for its clients; call through `ask`."""
+    return sum(one._transport.get_write_buffer_size() for one in place.door.connections)
+
+
+def test_a_stalled_reader_costs_a_page_and_misses_nothing(place):
+    file_id = place.new_file()
+    target = f"/v1/files/{file_id}/events?after=0"
+    begun, slowest_s, most = time.monotonic(), 0.0, 0
+    with place.wire(receive_buffer_bytes=2048) as stalled, place.wire() as other:
+        for wire in (stalled, other):
+            wire.send(request("GET", target, SSE))
+        place.until(lambda: len(place.gateway.built.hub) == 2)
+        got = other.until(b"id: 1\n")
+        for burst in range(1, 31):
+            poured = time.monotonic()
+            pour(place, file_id, 100)
+            got += other.until(b"id: %d\n" % (1 + 100 * burst))
+            slowest_s = max(slowest_s, time.monotonic() - poured)
+            most = max(most, place.ask(lambda: buffered_bytes(place)))
+        late = stalled.until(b"id: 3001\n")
+        place.until(lambda: buffered_bytes(place) == 0)
+        pour(place, file_id, 1)
+        late += stalled.until(b"id: 3002\n")
+
+    everything = list(range(1, 3002))
+    assert everything == seqs(got)
+    assert [*everything, 3002] == seqs(late)
+    assert 0 < most <= MAX_PAGE_EVENTS * (EVENT_BYTES + 100)
+    assert slowest_s < 5
+    assert time.monotonic() - begun < 40
+    place.until(place.is_base)
+
+
+def test_who_never_reads_is_cut_and_leaves_nothing(place, monkeypatch):
+    monkeypatch.setattr(parking, "STALL_LIMIT_S", 0.5)
+    monkeypatch.setattr(parking, "FIRST_READING_TIMEOUT_S", 1)
+    file_id = place.new_file()
+    target = f"/v1/files/{file_id}/events?after=0"
+    with contextlib.ExitStack() as stack:
+        for _ in range(5):
+            wire = stack.enter_context(place.wire(receive_buffer_bytes=2048))
+            wire.send(request("GET", target, SSE))
+        place.until(lambda: len(place.gateway.built.hub) == 5)
+        pour(place, file_id, 1000)
+        place.until(lambda: buffered_bytes(place) > 0)
+        place.until(place.is_base)
+
+        assert 'byes_total{reason="behind"} 5.0' in place.metrics()
+        assert 'subscribers{transport="sse"} 0.0' in place.metrics()
+    # The wheel holds what has left until the tick that it waited for, and the
+    # feed those of its last reading.
+    with place.wire() as wire:
+        wire.send(request("GET", f"/v1/files/{file_id}"))
+        wire.answer()
+    place.until(
+        lambda: not [one for one in gc.get_objects() if isinstance(one, parking.Stream)]
+    )
+
+
+def test_a_board_is_as_patient_as_a_stream(place):
+    one, two = place.new_file(), place.new_file()
+    with place.wire(receive_buffer_bytes=2048) as stalled:
+        stalled.send(request("GET", f"/v1/events?file={one}&file={two}", SSE))
+        stalled.until(one.encode())
+        for _ in range(10):
+            pour(place, one, 100)
+            pour(place, two, 100)
+        place.until(lambda: buffered_bytes(place) > 0)
+        got = b""
+        while got.count(b'xxx"}\n\n') < 2000:
+            got += stalled.until(b"\n\n")
+
+    assert 2000 == got.count(b'data: {"pad"')
+    place.until(place.is_base)
+
+
+def test_a_page_that_stops_short_is_not_the_state(place):
+    file_id = place.new_file()
+    pour(place, file_id, 3 * MAX_PAGE_EVENTS)
+    with place.wire() as wire:
+        wire.send(request("GET", f"/v1/files/{file_id}?after=1"))
+        at_once = wire.answer()
+        wire.send(request("GET", f"/v1/files/{file_id}?after=1501&wait=20"))
+        place.until(lambda: len(place.gateway.built.hub))
+        pour(place, file_id, 2 * MAX_PAGE_EVENTS)
+        waited = wire.answer()
+
+    assert (200, '"1501"') == (at_once.status, at_once.headers["etag"])
+    assert (200, '"2501"') == (waited.status, waited.headers["etag"])
+
+
+def test_waits_ages_and_tokens_end_when_they_should(gateway_with):
+    async def one(wire_of, target, headers):
+        begun = time.monotonic()
+        reader, writer = await asyncio.open_connection("127.0.0.1", wire_of.port)
+        writer.write(request("GET", target, headers))
+        answer = await reader.readuntil(b"\r\n\r\n")
+        if b"event-stream" in answer:
+            answer += await reader.read()
+        writer.close()
+        return time.monotonic() - begun, answer
+
+    def make():
+        return gateway_with(stream_max_age_seconds=3, heartbeat_seconds=1)
+
+    with served(make, uvloop.new_event_loop) as place:
+        file_id = place.new_file()
+        path = f"/v1/files/{file_id}"
+        claims = {"aud": "reelready", "exp": time.time() + 1.5, "files": [file_id]}
+        token = jwt.encode(claims, "t" * 40, algorithm="HS256")
+        by_token = SSE | {"Authorization": f"Bearer {token}"}
+
+        async def all_of_them():
+            return await asyncio.gather(
+                one(place, f"{path}?after=1&wait=1", {}),
+                one(place, f"{path}/events?after=1&wait=2", {}),
+                one(place, f"{path}/events", SSE),
+                one(place, f"{path}/events", by_token),
+            )
+
+        blocked, polled, aged, expired = place.run(all_of_them())
+
+    assert b" 304 " in blocked[1]
+    assert b" 200 " in polled[1]
+    assert aged[1].endswith(b'{"reason": "age"}\n\n')
+    assert expired[1].endswith(b'{"reason": "token"}\n\n')
+    for (taken_s, _), least_s, most_s in (
+        (blocked, 1, 1),
+        (polled, 2, 2),
+        (aged, 2.4, 3),
+        (expired, 0, 1.5),
+    ):
+        assert least_s <= taken_s < most_s + 1
