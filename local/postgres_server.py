@@ -184,8 +184,9 @@ class Server:
         deadline = time.monotonic() + _START_TIMEOUT_S
         while self.process.poll() is None and time.monotonic() < deadline:
             with contextlib.suppress(FileNotFoundError):
-                lines = lock_file.read_text(encoding="ascii").split()
-                if lines[:1] == [str(self.process.pid)] and lines[-1] == "ready":
+                # Bytes: it names the folder, in whatever encoding.
+                lines = lock_file.read_bytes().split()
+                if lines[:1] == [b"%d" % self.process.pid] and lines[-1] == b"ready":
                     return True
             time.sleep(_POLL_S)
         return False

@@ -32,12 +32,13 @@ def test_a_conversion_outlives_the_death_of_everything_around_it(start_cloud, vi
 def test_a_finished_video_plays_at_the_same_url_after_a_restart(
     start_cloud, video, tmp_path
 ):
-    cloud = start_cloud(data_dir=tmp_path)
+    folder = tmp_path / "데이터 dir"
+    cloud = start_cloud(data_dir=folder)
     file_id = cloud.upload(video)
     assert "playable" == cloud.wait_for(file_id, is_final)[-1]["status"]
     assert 0 == cloud.stop()
 
-    again = start_cloud(data_dir=tmp_path)
+    again = start_cloud(data_dir=folder)
 
     hls_url = again.ask(f"v1/files/{file_id}")["playback"]["hls_url"]
     with urllib.request.urlopen(hls_url, timeout=WAIT_S) as answer:
