@@ -14,7 +14,6 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp import web
@@ -22,6 +21,7 @@ from aiohttp import web
 from local.bucket import deploy_bucket
 from local.child import Child
 from local.data_folder import DataFolder, opened
+from local.database_url import where
 from local.environment import (
     ACCESS_KEY,
     CODE,
@@ -259,16 +259,14 @@ class _Cloud:
 
 
 async def _migrate(url: str) -> None:
-    parts = urlsplit(url)
-    where = f"{parts.hostname}:{parts.port or 5432}{parts.path}"
     try:
         async with asyncio.timeout(_DATABASE_TIMEOUT_S):
             await migrate(url)
     except TimeoutError:
-        msg = f"DATABASE_URL: {where} does not answer"
+        msg = f"DATABASE_URL: {where(url)} does not answer"
         raise StartError(msg) from None
     except Exception as error:  # whatever the driver raises
-        msg = f"DATABASE_URL: {where}: {' '.join(str(error).split())}"
+        msg = f"DATABASE_URL: {where(url)}: {' '.join(str(error).split())}"
         raise StartError(msg) from error
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from local.database_url import is_database_url
 from local.faults import VARIABLE as FAULTS
 from local.faults import Faults
 
@@ -85,8 +86,11 @@ def _seconds(text: str) -> float:
 
 
 def _database_url(text: str) -> str:
-    if text and not text.startswith(("postgres://", "postgresql://")):
-        msg = "DATABASE_URL: it must start with postgresql://"
+    if text and not is_database_url(text):
+        msg = (
+            "DATABASE_URL: it is not postgresql://user:password@host:port/database "
+            "(in the password, write @ as %40, / as %2F and so on)"
+        )
         raise UsageError(msg)
     return text
 

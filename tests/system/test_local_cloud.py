@@ -185,6 +185,27 @@ def test_a_database_that_cannot_be_reached_is_refused_by_name(run_local, open_fo
     assert [] == left_in(open_folder)
 
 
+@pytest.mark.parametrize(
+    "url",
+    ["postgresql://me:secret@127.0.0.1:99999/video", "postgres://me:sec[ret@h/video"],
+)
+def test_what_is_no_database_url_is_a_usage_error(run_local, url):
+    refused = run_local(DATABASE_URL=url)
+
+    assert 2 == refused.returncode
+    assert refused.stderr.startswith("Reelready cannot start: DATABASE_URL: it is not")
+    assert "sec" not in refused.stderr
+    assert 1 == len(refused.stderr.splitlines())
+
+
+def test_a_socket_where_no_database_is_is_refused_by_name(run_local, open_folder):
+    refused = run_local(DATABASE_URL=f"postgres:///video?host={open_folder}")
+
+    assert 1 == refused.returncode
+    assert f"DATABASE_URL: {open_folder}:5432/video: " in refused.stderr
+    assert 1 == len(refused.stderr.splitlines())
+
+
 def test_a_folder_that_cannot_be_written_to_is_refused_by_name(run_local, tmp_path):
     (tmp_path / "file").touch()
     refused = run_local(DATA_DIR=str(tmp_path / "file"))

@@ -48,6 +48,8 @@ def test_a_relative_folder_is_where_make_was_typed():
         ("PORT", "65536"),
         ("PORT", "٨٠"),
         ("DATABASE_URL", "mysql://db.example/video"),
+        ("DATABASE_URL", "postgres://me:pw@127.0.0.1:99999/video"),
+        ("DATABASE_URL", "postgres://me:p[w@db.example/video"),
         ("REELREADY_LOCAL_FAULTS", "gremlins"),
         ("REELREADY_LOCAL_STATUS_SECONDS", "0"),
         ("REELREADY_LOCAL_STATUS_SECONDS", "soon"),
