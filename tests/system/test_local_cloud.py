@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -82,6 +83,22 @@ def test_ended_half_way_it_leaves_nothing(
     assert {signal.SIGINT: 0, signal.SIGKILL: -9}[number] == process.wait(WAIT_S)
     assert not process.stdout.read()
     until(lambda: not alive(family) and not left_in(open_folder))
+
+
+@pytest.mark.parametrize("module", ["asyncio", "aiohttp"])
+def test_ctrl_c_during_the_imports_ends_it_quietly(launch, module):
+    process = launch("-X", "importtime", stderr=subprocess.PIPE)
+    is_reported = re.compile(rf"import time:.*\b{module}\n").fullmatch
+    assert any(map(is_reported, process.stderr))
+
+    process.send_signal(signal.SIGINT)
+    said, reported = process.communicate(timeout=WAIT_S)
+
+    assert 0 == process.returncode
+    assert not said
+    whole_lines = reported.splitlines()[:-1]
+    assert all(line.startswith("import time:") for line in whole_lines)
+    assert "KeyboardInterrupt" not in reported
 
 
 def test_the_second_start_on_a_kept_folder_takes_at_most_5_seconds(
