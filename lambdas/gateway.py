@@ -58,19 +58,24 @@ class Gateway:
     settings: GatewaySettings
     sleep: Callable[[float], None] = time.sleep
 
-    def report(self, file_id: str, cause: str, report: Mapping[str, object]) -> None:
+    def report(
+        self, file_id: str, cause: str, report: Mapping[str, object]
+    ) -> str | None:
         """
         Say what happened to a file.
 
         Args:
             cause: Names the event behind it, the same on every delivery.
 
+        Returns:
+            The outcome, as docs/protocol.md has them; None: it names none.
+
         Raises:
             GatewayRefusedError: The answer is final: no such file, a wrong
                 key, a report it cannot read.
             GatewayUnavailableError: It is away, also after some tries.
         """
-        self._post(file_id, "reports", cause, report)
+        return _outcome_in(self._post(file_id, "reports", cause, report))
 
     def manifest(
         self, file_id: str, cause: str, manifest: Mapping[str, object]
@@ -80,7 +85,7 @@ class Gateway:
 
     def _post(
         self, file_id: str, door: str, cause: str, content: Mapping[str, object]
-    ) -> None:
+    ) -> str:
         body = json.dumps(
             content, ensure_ascii=False, separators=(",", ":"), sort_keys=True
         ).encode()
@@ -95,6 +100,7 @@ class Gateway:
             webhook_id=webhook_id,
             answer=answer,
         )
+        return answer
 
     def _send_until_answered(self, url: str, webhook_id: str, body: bytes) -> str:
         for pause_s in PAUSES_S:
@@ -147,6 +153,13 @@ def _answer_to(request: urllib.request.Request) -> str:
             msg = f"the gateway answered {problem.code}: {text}"
             raise GatewayUnavailableError(msg) from None
         raise GatewayRefusedError(problem.code, text) from None
+
+
+def _outcome_in(answer: str) -> str | None:
+    try:
+        return str(json.loads(answer)["outcome"])
+    except (ValueError, TypeError, KeyError):
+        return None
 
 
 def _text(answer: http.client.HTTPResponse | urllib.error.HTTPError) -> str:

@@ -13,14 +13,16 @@ done and the next try goes on where this one stopped:
     log says ``upload.tag_mismatch``; nothing is claimed, so the right object
     can still come; if it never does, the file ends by its deadline.
 3.  Report ``uploaded``.  A gateway that is down or does not know the file stops
-    it here: no job is paid for that nobody can hear of.
+    it here: no job is paid for that nobody can hear of.  So does the answer
+    ``stale``: the file has a job already or has ended, by its deadline perhaps.
+    A file that still waits for its job is never answered so.
 4.  Claim the upload (`lambdas.claims`), make the job, keep its id in the claim.
     An empty object and a job that is refused for good are kept there as well,
     as the reason why there is no job.
 5.  Report ``converting`` with the job, or ``failed`` with the reason.
 
-A later event for the same file, a second write of the key included, finds the
-claim settled and only tells again what came of it.
+A later event for the same file, a second write of the key included, is stale,
+or finds the claim settled and only tells again what came of it.
 
 Source: docs/protocol.md.
 """
@@ -118,7 +120,10 @@ class Converter:
         if file_id is None or not self._tag_agrees(upload, file_id):
             return
         if upload.size_bytes != 0:
-            self._report(upload, file_id, {"type": "uploaded"})
+            outcome = self._report(upload, file_id, {"type": "uploaded"})
+            if outcome == "stale":
+                log("warning", "upload.stale", file_id=file_id, key=upload.key)
+                return
         claim = self._settled_claim(upload, file_id, invocation)
         if claim.sequencer != upload.sequencer:
             log("warning", "upload.written_again", file_id=file_id, key=upload.key)
@@ -180,14 +185,14 @@ class Converter:
         log("info", "job.created", file_id=file_id, job_id=job_id)
         return job_id
 
-    def _report(self, upload: Upload, file_id: str, news: Report) -> None:
+    def _report(self, upload: Upload, file_id: str, news: Report) -> str | None:
         report: Report = {
             **news,
             "attempt": ATTEMPT,
             "occurred_at": upload.occurred_at,
             "sender": SENDER,
         }
-        self.gateway.report(file_id, upload.cause, report)
+        return self.gateway.report(file_id, upload.cause, report)
 
 
 def _outcome(claim: Claim) -> Report:

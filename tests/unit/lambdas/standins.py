@@ -130,12 +130,14 @@ class Invocation:
 
 @dataclass
 class RecordingGateway:
-    """Takes every post and keeps it."""
+    """Takes every post, keeps it, and answers with one outcome."""
 
     posts: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
+    outcome: str | None = "applied"
 
     def report(self, file_id, cause, report):
         self.posts.append((file_id, cause, dict(report)))
+        return self.outcome
 
     def manifest(self, file_id, cause, manifest):
         self.posts.append((file_id, cause, {"type": "manifest", **manifest}))

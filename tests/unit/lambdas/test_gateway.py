@@ -69,6 +69,24 @@ def test_the_body_is_utf_8_json(sent):
     assert "여름".encode() in sent[0][1]
 
 
+@pytest.mark.parametrize(
+    ("answer", "outcome"),
+    [
+        ('{"outcome":"stale","seq":3}', "stale"),
+        ('{"outcome":"applied","seq":3,"more":[]}', "applied"),
+        ("{}", None),
+        ("[]", None),
+        ("", None),
+        ("<html>", None),
+    ],
+)
+def test_a_report_returns_its_outcome_if_there_is_one(monkeypatch, answer, outcome):
+    monkeypatch.setattr(gateway, "_answer_to", lambda _: answer)
+    door = Gateway(GatewaySettings.from_env(SETTINGS))
+
+    assert outcome == door.report(FILE_ID, "eb-1", {})
+
+
 def test_tries_are_bounded_and_pause_in_between(monkeypatch):
     def away(_):
         raise ConnectionRefusedError

@@ -344,6 +344,38 @@ def test_no_job_is_made_that_the_gateway_cannot_hear_of(gateway, s3, monkeypatch
     assert [] == claims(s3)
 
 
+@pytest.mark.usefixtures("converter", "uploaded")
+def test_an_upload_after_the_file_has_ended_makes_no_job(gateway, s3, capsys):
+    gateway.outcome = "stale"
+
+    run(put_event())
+
+    assert ["uploaded"] == gateway.types
+    assert [] == claims(s3)
+    assert "upload.stale" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("converter", "uploaded", "one_job")
+def test_an_upload_written_again_while_it_converts_is_let_go(gateway, s3):
+    run(put_event())
+    gateway.outcome = "stale"
+
+    run(put_event(sequencer="0055AED6DCD90281FF"), "invocation-2")
+
+    assert ["uploaded", "converting", "uploaded"] == gateway.types
+    assert JOB_ID == claim(s3)["job_id"]
+
+
+@pytest.mark.usefixtures("converter", "uploaded", "one_job")
+@pytest.mark.parametrize("outcome", ["applied", "duplicate", None])
+def test_a_file_that_waits_for_its_job_gets_it(gateway, outcome):
+    gateway.outcome = outcome
+
+    run(put_event())
+
+    assert ["uploaded", "converting"] == gateway.types
+
+
 def test_a_wrong_setting_stops_the_first_invocation_and_is_named(monkeypatch):
     for name in SETTINGS:
         monkeypatch.delenv(name, raising=False)
