@@ -15,6 +15,7 @@ from pathlib import Path
 from local.postgres_account import temporary_folder
 from local.settings import StartError
 from local.watchdog import Watchdog
+from local.whole_file import write_whole
 
 _LOCK = "lock"
 _TOKEN_SECRET = "token-secret"  # noqa: S105 - the name of a file
@@ -43,8 +44,7 @@ class DataFolder:
         """A random secret: watch tokens outlive a restart on a kept folder."""
         file = self.path / _TOKEN_SECRET
         if not file.exists():
-            file.touch(mode=0o600)
-            file.write_text(secrets.token_hex(32), encoding="ascii")
+            write_whole(file, secrets.token_hex(32), mode=0o600)
         return file.read_text(encoding="ascii")
 
     def s3_port(self) -> int:
@@ -55,16 +55,11 @@ class DataFolder:
     def keep_s3_port(self, port: int) -> None:
         """Name it to every later start; the first one named stays."""
         if not self.s3_port():
-            self._write(_S3_PORT, str(port))
+            write_whole(self.path / _S3_PORT, str(port))
 
     def say_children(self, pid_by_name: dict[str, int]) -> None:
         """Write `children.json`, whole at any moment, for tests and people."""
-        self._write(_CHILDREN, json.dumps(pid_by_name, indent=1))
-
-    def _write(self, name: str, text: str) -> None:
-        draft = self.path / f"{name}.new"
-        draft.write_text(text, encoding="ascii")
-        draft.replace(self.path / name)
+        write_whole(self.path / _CHILDREN, json.dumps(pid_by_name, indent=1))
 
 
 @contextlib.contextmanager

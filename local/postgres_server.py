@@ -17,6 +17,7 @@ from pathlib import Path
 
 from local.postgres_account import Account, PostgresError
 from local.watchdog import GO, Watchdog, held
+from local.whole_file import write_whole
 
 LOOPBACK = "127.0.0.1"
 
@@ -138,8 +139,7 @@ class Server:
             f"ALTER DATABASE postgres RENAME TO {_NAME}\n",
         )
         (self._data / "pg_hba.conf").write_text(_ACCESS, encoding="ascii")
-        self._password_file.touch(mode=0o600)
-        self._password_file.write_text(self.password, encoding="ascii")
+        write_whole(self._password_file, self.password, mode=0o600)
 
     def _run(self, command: list[str], source: str = "") -> None:
         """Run one of the binaries on the data folder to its end."""

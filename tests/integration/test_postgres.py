@@ -125,6 +125,7 @@ async def test_a_kept_folder_keeps_its_data_and_is_written_safely(tmp_path):
 async def test_a_first_start_that_was_cut_short_starts_over(tmp_path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "PG_VERSION").write_text("18\n")
+    (tmp_path / "password.new").touch()
 
     async with Postgres(tmp_path) as postgres, connected(postgres.url) as connection:
         assert 1 == await connection.fetchval("SELECT 1")

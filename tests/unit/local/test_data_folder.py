@@ -43,6 +43,13 @@ def test_the_token_secret_survives_and_is_private(watchdog, tmp_path):
     assert 0o600 == stat.S_IMODE(mode)
 
 
+def test_a_token_secret_that_was_not_finished_is_none(watchdog, tmp_path):
+    (tmp_path / "token-secret.new").touch()
+
+    with opened(tmp_path, watchdog) as folder:
+        assert len(folder.token_secret()) >= 32
+
+
 def test_the_first_s3_port_stays(watchdog, tmp_path):
     with opened(tmp_path, watchdog) as folder:
         assert 0 == folder.s3_port()
