@@ -15,13 +15,18 @@ ifneq ($(shell test -x $(BIN)/python && echo runs),runs)
 $(shell rm -f $(VENV)/*.stamp)
 endif
 
+# The same of a node_modules that was removed.
+ifeq ($(wildcard node_modules/hls.js)$(shell cat $(VENV)/hls.stamp 2>/dev/null),installed)
+$(shell rm -f $(VENV)/hls.stamp)
+endif
+
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
 
-run: $(VENV)/run.stamp $(VENV)/npm.stamp  ## the whole local cloud (PORT=8080 DATABASE_URL= DATA_DIR=)
+run: $(VENV)/run.stamp $(VENV)/hls.stamp  ## the whole local cloud (PORT=8080 DATABASE_URL= DATA_DIR=)
 	@exec $(BIN)/python -m local
 
-test: $(VENV)/test.stamp $(VENV)/npm.stamp  ## every test; ARGS="-k name" for some
+test: $(VENV)/test.stamp $(VENV)/hls.stamp  ## every test; ARGS="-k name" for some
 	@.ci/install-browser
 	@exec $(BIN)/python -m pytest $(ARGS)
 
@@ -60,12 +65,16 @@ $(VENV)/test.stamp: requirements/test.txt requirements/media.txt pyproject.toml 
 	@$(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@ $(VENV)/run.stamp
 
-# hls.js is for browsers that do not play HLS themselves.  Tried once: without
-# npm or without a network the page offers a link instead.
-$(VENV)/npm.stamp: package-lock.json | $(VENV)/made.stamp
+# hls.js is for browsers that do not play HLS themselves: without it the page
+# offers a link instead.  Tried once, as soon as there is an npm, since without a
+# network it takes long.
+$(VENV)/hls.stamp: package-lock.json | $(VENV)/made.stamp
 	@if command -v npm >/dev/null; then \
-	  npm ci --omit=dev --ignore-scripts --no-audit --no-fund \
-	    --fetch-retries=1 --fetch-timeout=20000 >/dev/null 2>&1 \
-	  || echo "hls.js could not be installed, some browsers will not play (retry: npm ci)" >&2; \
+	  if npm ci --omit=dev --ignore-scripts --no-audit --no-fund \
+	    --fetch-retries=1 --fetch-timeout=20000 >/dev/null 2>&1; \
+	  then echo installed >$@; \
+	  else \
+	    echo "hls.js could not be installed, some browsers will not play (retry: npm ci)" >&2; \
+	    echo failed >$@; \
+	  fi; \
 	fi
-	@touch $@
