@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import gc
 import re
 import time
 
@@ -12,6 +11,7 @@ import uvloop
 
 from gateway import parking
 from gateway.store.history import MAX_PAGE_EVENTS
+from gateway.web.door import Connection
 from tests.integration.wire import request, served
 
 SSE = {"Accept": "text/event-stream"}
@@ -97,14 +97,6 @@ def test_who_never_reads_is_cut_and_leaves_nothing(place, monkeypatch):
 
         assert 'byes_total{reason="behind"} 5.0' in place.metrics()
         assert 'subscribers{transport="sse"} 0.0' in place.metrics()
-    # The wheel holds what has left until the tick that it waited for, and the
-    # feed those of its last reading.
-    with place.wire() as wire:
-        wire.send(request("GET", f"/v1/files/{file_id}"))
-        wire.answer()
-    place.until(
-        lambda: not [one for one in gc.get_objects() if isinstance(one, parking.Stream)]
-    )
 
 
 def test_a_board_is_as_patient_as_a_stream(place):
@@ -181,3 +173,43 @@ def test_waits_ages_and_tokens_end_when_they_should(gateway_with):
         (expired, 0, 1.5),
     ):
         assert least_s <= taken_s < most_s + 1
+
+
+async def test_waiting_clients_cost_no_task(gateway):
+    file_id = await gateway.new_file()
+    path = f"/v1/files/{file_id}/events"
+    async with contextlib.AsyncExitStack() as stack:
+        first = await stack.enter_async_context(gateway.open_stream(path))
+        await anext(first)
+        # Those of the client of this test, and no other.
+        tasks = {task for task in asyncio.all_tasks() if not task.done()}
+        for _ in range(10):
+            frames = await stack.enter_async_context(gateway.open_stream(path))
+            await anext(frames)
+        more = {task for task in asyncio.all_tasks() if not task.done()} - tasks
+
+        assert 11 == len(gateway.built.hub)
+    assert not [task for task in more if "gateway" in repr(task.get_coro())]
+
+
+async def test_subscribers_are_written_the_same_bytes_object(gateway, monkeypatch):
+    file_id = await gateway.new_file()
+    written = []
+    write = Connection.write
+
+    def noted(self, data):
+        written.append(data)
+        write(self, data)
+
+    path = f"/v1/files/{file_id}/events"
+    async with gateway.open_stream(path) as one, gateway.open_stream(path) as two:
+        await anext(one)
+        await anext(two)
+        monkeypatch.setattr(Connection, "write", noted)
+        await gateway.report(file_id, "uploaded")
+        await anext(one)
+        await anext(two)
+
+    frames = [data for data in written if data.startswith(b"id: 2\n")]
+    assert 2 == len(frames)
+    assert frames[0] is frames[1]
