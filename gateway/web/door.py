@@ -273,7 +273,7 @@ class Connection(Timed, asyncio.Protocol):
 
     def retire(self) -> None:
         """Close after the answer that a report waits for, else now."""
-        if self._busy and self._keep_alive and self._parked is None:
+        if self._busy and self._parked is None and not self._unread:
             self._keep_alive = False
         else:
             self.hang_up()
