@@ -23,7 +23,7 @@ def server_core() -> int:
 
 def client_core() -> int:
     """Where everything else runs; the same one on a machine with one core."""
-    return _ALL[-1] if len(_ALL) == 1 else _ALL[1]
+    return _ALL[min(1, len(_ALL) - 1)]
 
 
 def pin_driver() -> None:

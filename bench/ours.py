@@ -6,6 +6,7 @@ answered after its transaction is on disk.  The bench knows its HTTP and its
 tables, nothing else of it.
 """
 
+import asyncio
 import base64
 import hmac
 import os
@@ -23,6 +24,7 @@ import jwt
 from bench.children import Children, free_port, listening
 from bench.database import Databases
 from bench.document import FIRST_SEQ, document, file_id
+from bench.errors import RunError
 from bench.procfs import tree
 from bench.server import Contestant, Kind, Running, Terms, get, post
 from local.environment import CODE, LOOPBACK, without_aws
@@ -31,6 +33,8 @@ from workers.migrate import migrate
 _NAME = "ours"
 _IN_CGROUP = 'echo $$ > "$0" && exec "$@"'
 _TOKEN_LIFE_S = 86_400
+_READY_S = 30.0
+_POLL_S = 0.05
 _REGISTER = """
 with file as (
     insert into files
@@ -141,6 +145,25 @@ def _environment(known: _Secrets, url: str, port: int, terms: Terms) -> dict[str
     return without_aws(theirs) | aws | prefixed | {"PYTHONPATH": str(CODE)}
 
 
+async def _ready(port: int) -> None:
+    """
+    Wait until it hears its own notifications.
+
+    Raises:
+        RunError: It does not.
+    """
+    deadline, answer = time.monotonic() + _READY_S, b""
+    while time.monotonic() < deadline:
+        reader, writer = await asyncio.open_connection(LOOPBACK, port)
+        writer.write(get("/readyz", "Connection: close") + b"\r\n")
+        answer = await reader.read()
+        writer.close()
+        if answer.startswith(b"HTTP/1.1 200"):
+            return
+        await asyncio.sleep(_POLL_S)
+    raise RunError(f"{_NAME} is not ready: {answer[-200:].decode(errors='replace')}")
+
+
 @asynccontextmanager
 async def _start(
     kind: Kind, children: Children, databases: Databases, terms: Terms
@@ -155,6 +178,7 @@ async def _start(
         env = _environment(known, database.url, port, terms)
         async with children.child(_NAME, command, env=env, is_server=True) as process:
             await listening(port, process, children, _NAME)
+            await _ready(port)
             yield Running(
                 port=port,
                 pids=lambda: tree(process.pid),
