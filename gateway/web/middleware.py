@@ -100,7 +100,7 @@ class AccessLog(AbstractAccessLogger):
         _access_log.info(
             "%s %s %d",
             request.method,
-            request.path,
+            request.raw_path.partition("?")[0],
             response.status,
             extra={"seconds": round(time, 4), "remote": request.remote},
         )
