@@ -93,7 +93,7 @@ def _memory(ours: str, nchan: str, way: str) -> tuple[Bar, ...]:
         ours=ours,
     )
     flat = Bar(
-        about=f"the same at every size and after traffic, {way}: flat",
+        about=f"each further one, at every size and after traffic, {way}: flat",
         scenario="memory",
         figure="flatness",
         ours=ours,
