@@ -82,6 +82,8 @@ class Uploads:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        # aiohttp remembers handlers for ever, and they know this object.
+        self._s3 = None
         await self._stack.aclose()
 
     async def sign(self, file_id: FileId, said: Registration, now: datetime) -> Upload:
