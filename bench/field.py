@@ -140,6 +140,7 @@ async def fielded(
             wants_first_event=running.has_state,
             heartbeat=running.heartbeat,
             accepted=running.accepted,
+            greeting=running.greeting,
         ) as load:
             one = Field(
                 running=running,

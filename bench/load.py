@@ -18,7 +18,7 @@ import msgspec
 from bench.children import Children
 from bench.errors import BenchError, RunError
 from bench.peers.environment import cache_folder
-from bench.server import Kind
+from bench.server import GREETING, Kind
 from local.environment import LOOPBACK
 
 _NAME = "load"
@@ -135,6 +135,7 @@ class Load:
         wants_first_event: bool = False,
         heartbeat: str = "",
         accepted: str = "",
+        greeting: bytes = GREETING,
     ) -> AsyncIterator["Load"]:
         """Start one for the length of the block; the arguments are those of `load.c`."""
         command = [
@@ -146,6 +147,7 @@ class Load:
             str(subscribers),
             heartbeat,
             accepted,
+            greeting.decode(),
         ]
         async with children.child(
             _NAME, command, env={"LC_ALL": "C"}, is_talking=True

@@ -188,6 +188,7 @@ async def _start(
                 has_state=kind is Kind.SSE,
                 heartbeat="event: hb",
                 accepted='"applied"',
+                greeting=post(f"/v1/files/{file_id(0)}/reports", b"{}"),
                 reads=database.transactions,
             )
 

@@ -40,6 +40,28 @@ class Terms:
     cgroup_procs: str = ""
 
 
+def get(path: str, *headers: str) -> bytes:
+    """Write the head of a GET, without the last CRLF."""
+    lines = [f"GET {path} HTTP/1.1", "Host: bench.local", *headers]
+    return "".join(f"{line}\r\n" for line in lines).encode()
+
+
+def post(path: str, body: bytes, *headers: str) -> bytes:
+    """Write a whole POST of JSON."""
+    lines = [
+        f"POST {path} HTTP/1.1",
+        "Host: bench.local",
+        "Content-Type: application/json",
+        f"Content-Length: {len(body)}",
+        *headers,
+    ]
+    return "".join(f"{line}\r\n" for line in lines).encode() + b"\r\n" + body
+
+
+GREETING = get("/healthz") + b"\r\n"
+"""A request that changes nothing; whatever the answer."""
+
+
 async def no_reads() -> int:
     """Count the reads of a server without a database."""
     return 0
@@ -58,6 +80,7 @@ class Running:
         has_state: The file's current state is the first event on connecting.
         heartbeat: Text of one heartbeat.
         accepted: Text that the answer to a publication must hold.
+        greeting: What a publisher is answered on a connection that stays open.
         reads: Transactions or commands the database has seen so far.
     """
 
@@ -69,6 +92,7 @@ class Running:
     has_state: bool = False
     heartbeat: str = ""
     accepted: str = ""
+    greeting: bytes = GREETING
     reads: Callable[[], Awaitable[int]] = no_reads
 
 
@@ -90,21 +114,3 @@ class Contestant:
     start: Callable[[Children, Databases, Terms], AbstractAsyncContextManager[Running]]
     missing: Callable[[], str] = str
     max_subscribers: int = 18_000
-
-
-def get(path: str, *headers: str) -> bytes:
-    """Write the head of a GET, without the last CRLF."""
-    lines = [f"GET {path} HTTP/1.1", "Host: bench.local", *headers]
-    return "".join(f"{line}\r\n" for line in lines).encode()
-
-
-def post(path: str, body: bytes, *headers: str) -> bytes:
-    """Write a whole POST of JSON."""
-    lines = [
-        f"POST {path} HTTP/1.1",
-        "Host: bench.local",
-        "Content-Type: application/json",
-        f"Content-Length: {len(body)}",
-        *headers,
-    ]
-    return "".join(f"{line}\r\n" for line in lines).encode() + b"\r\n" + body

@@ -85,6 +85,8 @@ class FaultyServer:
                     length = _CONTENT_LENGTH.search(head)
                     await reader.readexactly(int(length[1]) if length else 0)
                     writer.write(self._publish(path))
+                elif path == "/healthz":
+                    writer.write(answer(b"well"))
                 else:
                     self.heads.append(head)
                     self._subscribe(int(path.rpartition("/")[2]), writer)
