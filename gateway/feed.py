@@ -51,7 +51,9 @@ class Feed:
                     await self._read_forward(batch)
                 except UnavailableError as error:
                     self._hub.put_back(subscribers)
-                    self._postpone(batch, error)
+                    # A restart leaves one dead connection in the pool; only the
+                    # second failure in a row says that the database is away.
+                    self._postpone(batch, error, refuse=failures > 0)
                     await asyncio.sleep(_RETRY_S[min(failures, len(_RETRY_S) - 1)])
                     failures += 1
                     break
@@ -83,10 +85,12 @@ class Feed:
             for one in group:
                 self._hub.deliver(one, reading)
 
-    def _postpone(self, subscribers: list[Subscriber], error: UnavailableError) -> None:
-        """Refuse those who have seen nothing yet; the others just wait."""
+    def _postpone(
+        self, subscribers: list[Subscriber], error: UnavailableError, *, refuse: bool
+    ) -> None:
+        """Let them wait; or refuse those who have seen nothing yet."""
         _log.warning("%d subscribers wait: %s", len(subscribers), error)
         for one in subscribers:
-            if one.cursor in {cursor.CURRENT, cursor.UNKNOWN}:
+            if refuse and one.cursor in {cursor.CURRENT, cursor.UNKNOWN}:
                 one.end("refused")
         self._hub.put_back(subscribers)
