@@ -79,6 +79,7 @@ class Cloud:
 
     def kill(self, name: str, number: signal.Signals = signal.SIGKILL) -> int:
         """Send a signal to one process by its name; the value is its pid."""
+        until(lambda: name in self.pids())
         pid = self.pids()[name]
         os.kill(pid, number)
         return pid
