@@ -26,7 +26,7 @@ from gateway.telemetry import Metrics
 MAX_READ_CURSORS = 2000
 """Cursors of one query; a storm of returning clients is read in such batches."""
 
-_RETRY_S = (0.1, 0.2, 0.5, 1.0)
+_RETRY_S = (0.0, 0.1, 0.2, 0.5, 1.0)
 
 _log = logging.getLogger("reelready.feed")
 

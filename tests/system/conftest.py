@@ -266,7 +266,7 @@ def environment(temporary: Path, settings: dict[str, str]) -> dict[str, str]:
 
 def descendants(pid: int) -> dict[int, str]:
     """Command lines by process id, of everything below."""
-    listing = ["ps", "-A", "-o", "pid=,ppid=,args="]
+    listing = ["ps", "-A", "-ww", "-o", "pid=,ppid=,args="]
     table = [
         line.split(maxsplit=2)
         for line in subprocess.check_output(listing, text=True).splitlines()
