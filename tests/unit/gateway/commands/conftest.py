@@ -69,6 +69,8 @@ async def on_terminal():
     started = []
 
     async def start(*args, **environ):
+        # It would win over the size of the terminal.
+        own = {key: value for key, value in os.environ.items() if key != "COLUMNS"}
         master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
         process = await asyncio.create_subprocess_exec(
@@ -79,7 +81,7 @@ async def on_terminal():
             stdin=slave,
             stdout=slave,
             stderr=slave,
-            env={**os.environ, "TERM": "xterm-256color", **environ},
+            env=own | {"TERM": "xterm-256color"} | environ,
         )
         os.close(slave)
         one = OnTerminal(process, asyncio.create_task(asyncio.to_thread(_read, master)))
