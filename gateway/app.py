@@ -2,7 +2,7 @@
 Composition root: builds every object once, in start order, and takes it down
 in reverse.
 
-    pool -> history, append, files -> hub, wheel -> feed, listener, ingest
+    pool -> history, append, newest, files -> hub, wheel -> feed, listener, ingest
          -> lot -> door (hot routes) and aiohttp (all others)
 """
 
@@ -27,6 +27,7 @@ from gateway.protocol.http import MAX_HEAD_BYTES
 from gateway.store.append import Append
 from gateway.store.files import Files
 from gateway.store.history import History
+from gateway.store.newest import Newest
 from gateway.store.pool import Pool
 from gateway.telemetry import Metrics, start_logging
 from gateway.uploads import Uploads
@@ -103,15 +104,16 @@ async def gateway(config: Config) -> AsyncIterator[Gateway]:
             )
         )
         history = History(pool)
-        feed = Feed(hub, history, metrics)
+        newest = Newest()
+        feed = Feed(hub, history, newest, metrics)
         listener = Listener(
             config.listen_database_url,
-            ring=hub.ring,
+            ring=feed.ring,
             look=feed.look,
             metrics=metrics,
             safety_look_s=config.safety_read_seconds,
         )
-        ingest = Ingest(Append(pool, config.deadlines), metrics)
+        ingest = Ingest(Append(pool, config.deadlines, newest), metrics)
         for name, work in {
             "ingest": ingest.run(),
             "feed": feed.run(),

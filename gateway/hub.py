@@ -117,6 +117,27 @@ class Hub:
                 file.rung_at = self._rounds
                 self._fall_behind(one for one in file.subscribers if one.cursor < seq)
 
+    def hand_out(self, file_id: FileId, reading: Reading) -> None:
+        """Deliver at once to all who stand right before a reading; ring the rest."""
+        file = self._files.get(file_id)
+        if file is None:
+            return
+        if reading.head < file.head:
+            # The table holds more than this.
+            self.ring([(file_id, Seq(file.head))])
+            return
+        file.head = reading.head
+        file.rung_at = self._rounds
+        after = reading.events[0].seq - 1
+        late = []
+        for one in tuple(file.subscribers):
+            if one.cursor == after and not one.stalled:
+                self._behind.discard(one)
+                one.deliver(reading)
+            elif one.cursor < reading.head:
+                late.append(one)
+        self._fall_behind(late)
+
     def resume(self, subscriber: Subscriber) -> None:
         """Hear that a subscriber can take events again, wherever it stands."""
         subscriber.stalled = False
@@ -135,11 +156,17 @@ class Hub:
             for file_id, file in self._files.items()
         }
 
-    async def behind(self) -> list[Subscriber]:
+    def head(self, file_id: FileId) -> Seq:
+        """Tell the newest seq known of a file; 0 of one that nobody waits for."""
+        file = self._files.get(file_id)
+        return Seq(0 if file is None else file.head)
+
+    async def behind(self, *, gather_s: float = 0) -> list[Subscriber]:
         """Wait until someone is behind; take all who are and are not stalled."""
         taken: list[Subscriber] = []
         while not taken:
             await self._someone_is_behind.wait()
+            await asyncio.sleep(gather_s)
             self._someone_is_behind.clear()
             taken = [one for one in self._behind if not one.stalled]
         # Who is stalled stays behind: it may not even have had its first reading.

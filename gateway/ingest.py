@@ -1,9 +1,11 @@
 """
 Group commit: many concurrent reports, one transaction.
 
-Reports are collected while the previous transaction is under way, so a batch
-is as large as the load makes it and a lone report waits for nobody.  Each is
-answered with its own outcome, after the commit.
+Reports are collected while transactions are under way, so a batch is as large
+as the load makes it and a lone report waits for nobody.  A few transactions may
+be under way: some are prepared here while Postgres is at another.  A file is
+only ever in one of them, so its reports are written in the order of arrival.
+Each is answered with its own outcome, after the commit.
 
 One report that the database cannot take fails alone: its batch is rolled back
 and written one by one.
@@ -11,15 +13,19 @@ and written one by one.
 
 import asyncio
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable
 
 from gateway.errors import GatewayError, RejectedError, UnavailableError
+from gateway.model import FileId
 from gateway.store.append import Answer, Append, Incoming
 from gateway.telemetry import Metrics
 
 MAX_BATCH_REPORTS = 400
 MAX_WAITING_REPORTS = 10_000
+WRITERS = 2
+MIN_SHARE_REPORTS = 16
+"""What one transaction may hold before others are given a part of the rest."""
 
 _Waiting = tuple[Incoming, "asyncio.Future[Answer]"]
 
@@ -33,6 +39,8 @@ class Ingest:
         self._append = append
         self._metrics = metrics
         self._waiting: deque[_Waiting] = deque()
+        self._under_way: dict[FileId, list[_Waiting]] = {}
+        self._unanswered = 0
         self._arrived = asyncio.Event()
         self._ended = False
 
@@ -49,25 +57,59 @@ class Ingest:
         """
         if self._ended:
             raise UnavailableError("shutting down")
-        if len(self._waiting) >= MAX_WAITING_REPORTS:
+        if self._unanswered >= MAX_WAITING_REPORTS:
             raise UnavailableError("too many reports are waiting to be stored")
         answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append((incoming, answered))
+        self._unanswered += 1
         self._arrived.set()
         return answered
 
     async def run(self) -> None:
         """Write batches until cancelled; then refuse whoever still waits."""
         try:
-            while True:
-                await self._arrived.wait()
-                self._arrived.clear()
-                while self._waiting:
-                    count = min(len(self._waiting), MAX_BATCH_REPORTS)
-                    await self._commit([self._waiting.popleft() for _ in range(count)])
+            async with asyncio.TaskGroup() as writers:
+                for _ in range(WRITERS):
+                    writers.create_task(self._write())
         finally:
             self._ended = True
             _refuse(self._waiting, "shutting down")
+            for held in self._under_way.values():
+                _refuse(held, "shutting down")
+
+    async def _write(self) -> None:
+        while True:
+            batch = self._next_batch()
+            if batch:
+                await self._commit(batch)
+                self._release(batch)
+            else:
+                self._arrived.clear()
+                await self._arrived.wait()
+
+    def _next_batch(self) -> list[_Waiting]:
+        """Take what waits, but for files that are being written."""
+        batch: list[_Waiting] = []
+        share = max(MIN_SHARE_REPORTS, self._unanswered // WRITERS)
+        while self._waiting and len(batch) < min(share, MAX_BATCH_REPORTS):
+            one = self._waiting.popleft()
+            held = self._under_way.get(one[0].file_id)
+            if held is None:
+                batch.append(one)
+            else:
+                held.append(one)
+        for incoming, _ in batch:
+            self._under_way.setdefault(incoming.file_id, [])
+        return batch
+
+    def _release(self, batch: list[_Waiting]) -> None:
+        """Let those go on that came for these files meanwhile."""
+        self._unanswered -= len(batch)
+        for incoming, _ in batch:
+            held = self._under_way.pop(incoming.file_id, None)
+            if held:
+                self._waiting.extend(held)
+                self._arrived.set()
 
     async def _commit(self, batch: list[_Waiting]) -> None:
         self._metrics.batch_reports.observe(len(batch))
@@ -85,9 +127,9 @@ class Ingest:
             _refuse(batch, "interrupted")
 
     def _count(self, answers: "list[Answer | GatewayError]") -> None:
-        for answer in answers:
-            if isinstance(answer, Answer):
-                self._metrics.reports.labels(answer.outcome).inc()
+        outcomes = Counter(one.outcome for one in answers if isinstance(one, Answer))
+        for outcome, count in outcomes.items():
+            self._metrics.reports.labels(outcome).inc(count)
 
     async def _commit_alone(self, batch: list[_Waiting], error: RejectedError) -> None:
         if len(batch) > 1:

@@ -342,7 +342,7 @@ class Stream(Timed):
             self._open(frames)
         elif frames:
             self._line.write(frames)
-        if self._counted and all(leg.terminal for leg in self._legs):
+        if leg.terminal and self._counted and all(one.terminal for one in self._legs):
             self._bye("final")
 
     def on_time(self) -> None:

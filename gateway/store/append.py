@@ -1,19 +1,22 @@
 """
 THE write: many reports, one transaction, one NOTIFY.
 
-    lock the file rows in id order -> look up the webhook ids -> let
-    `lifecycle` act in arrival order -> write everything -> commit
+    read the files and the webhook ids -> let `lifecycle` act in arrival order
+        -> in one statement: lock the rows in id order, check that nobody was
+           faster, write everything, notify
 
-The rows are locked in one order, so two writers cannot deadlock; the seq is
-taken under the lock, so it is gapless and in commit order; nothing is answered
-before the commit.  A commit that notifies holds a database-wide lock, so the
-fewer and larger the transactions, the better.
+The statement is the transaction, so nothing is locked while we think, and a
+batch costs two round trips.  A seq is only taken if, under the row's lock, it
+is still the next one: gapless and in commit order.  Whoever was overtaken by
+another gateway reads again, and so does whoever would deadlock, though the rows
+are locked in one order.  Nothing is answered before the commit.  A commit that notifies
+holds a database-wide lock, so the fewer and larger the transactions, the better.
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import asyncpg
@@ -27,54 +30,72 @@ from gateway.errors import (
     WebhookReusedError,
 )
 from gateway.model import (
+    Event,
     FileId,
     FileRecord,
     FileState,
     Job,
     Outcome,
+    Reading,
     Report,
     Seq,
     Status,
 )
-from gateway.protocol import notification
+from gateway.protocol import notification, sse
+from gateway.store.newest import Newest
 from gateway.store.pool import Connection, Pool
 
 INGEST_ID_LIFE = timedelta(days=3)
 """Longer than any sender of ours retries: EventBridge gives up after a day."""
 
-_LOCK = """
-select id, state, jobs, progressed_at, clock_timestamp() as now from files
-where id = any($1::text[]) order by id for update
+_READ = """
+select f.id, f.state, f.jobs, f.progressed_at,
+       i.webhook_id, i.digest, i.outcome, i.seq, clock_timestamp() as now
+from unnest($1::text[], $2::text[]) as r (file_id, webhook_id)
+left join files f on f.id = r.file_id
+left join ingest_ids i on i.webhook_id = r.webhook_id
 """
 
-_SEEN = """
-select webhook_id, digest, outcome, seq from ingest_ids
-where webhook_id = any($1::text[])
-"""
-
+# One row per event; the last one of each file also says what becomes of the file,
+# and which seq that rests on.  Rows come by file id, and so are they locked.  An
+# event of a file that moved meanwhile gets no file id, which the table refuses.
 _WRITE = """
-with event as (
-    insert into events (file_id, seq, type, sender, occurred_at, recorded_at, state)
-    select file_id, seq, type, sender, occurred_at, $7, state
-    from unnest($1::text[], $2::integer[], $3::text[], $4::text[],
-                $5::timestamptz[], $6::json[])
-        as e (file_id, seq, type, sender, occurred_at, state)
-), moved as (
+with moved as (
     update files f
     set seq = n.seq, status = n.status, attempt = n.attempt, state = n.state,
         jobs = n.jobs, progressed_at = n.progressed_at, deadline_at = n.deadline_at
-    from unnest($8::text[], $9::integer[], $10::text[], $11::integer[], $12::json[],
-                $13::json[], $14::timestamptz[], $15::timestamptz[])
-        as n (id, seq, status, attempt, state, jobs, progressed_at, deadline_at)
-    where f.id = n.id
+    from unnest($1::text[], $2::integer[], $3::json[], $7::integer[], $8::text[],
+                $9::integer[], $10::json[], $11::timestamptz[], $12::timestamptz[])
+        as n (id, seq, state, rests_on, status, attempt, jobs, progressed_at,
+              deadline_at)
+    where f.id = n.id and f.seq = n.rests_on
+    returning 1
+), event as (
+    insert into events (file_id, seq, state, type, sender, occurred_at, recorded_at)
+    select case when (select count(*) from moved) = $13 then file_id end,
+           seq, state, type, sender, occurred_at, $14
+    from unnest($1::text[], $2::integer[], $3::json[], $4::text[], $5::text[],
+                $6::timestamptz[])
+        as e (file_id, seq, state, type, sender, occurred_at)
 ), remembered as (
     insert into ingest_ids (webhook_id, digest, outcome, seq, expires_at)
-    select webhook_id, digest, outcome, seq, $20
-    from unnest($16::text[], $17::bytea[], $18::text[], $19::integer[])
+    select webhook_id, digest, outcome, seq, $19
+    from unnest($15::text[], $16::bytea[], $17::text[], $18::integer[])
         as i (webhook_id, digest, outcome, seq)
 )
-select pg_notify($21, payload) from unnest($22::text[]) as n (payload)
+select pg_notify($20, payload) from unnest($21::text[]) as n (payload)
 """
+
+_STATE = msgspec.json.Decoder(FileState)
+_JOBS = msgspec.json.Decoder(dict[str, Job | int])
+
+_OVERTAKEN = (
+    asyncpg.NotNullViolationError,
+    asyncpg.UniqueViolationError,
+    asyncpg.DeadlockDetectedError,
+)
+_MAX_ATTEMPTS = 5
+_NO_FILE = (None,) * 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,13 +139,8 @@ class _Batch:
     records: dict[FileId, FileRecord]
     seen: dict[str, tuple[bytes, Answer]]
     answers: list[Answer | GatewayError] = field(default_factory=list)
-    events: list[tuple[FileRecord, Report]] = field(default_factory=list)
-    encoded: dict[tuple[FileId, Seq], bytes] = field(default_factory=dict)
+    events: dict[FileId, list[tuple[Report, Event]]] = field(default_factory=dict)
     new_ids: dict[str, tuple[bytes, Answer]] = field(default_factory=dict)
-
-    def moved_to(self) -> dict[FileId, Seq]:
-        """Name the files that moved, and their newest seq."""
-        return {record.state.id: record.state.seq for record, _ in self.events}
 
     def take(self, incoming: Incoming) -> Answer | GatewayError:
         """Decide one report against all that came before it."""
@@ -143,6 +159,20 @@ class _Batch:
             self.new_ids[incoming.webhook_id] = remembered
         return answer
 
+    def readings(self) -> Iterator[tuple[FileId, Reading]]:
+        """Tell what a reader who stood right before this batch would read."""
+        for file_id, written in self.events.items():
+            state = self.records[file_id].state
+            yield (
+                file_id,
+                Reading(
+                    head=state.seq,
+                    owner=state.owner,
+                    events=tuple(event for _, event in written),
+                    terminal=state.status.terminal,
+                ),
+            )
+
     def _apply(self, incoming: Incoming, before: FileRecord) -> Answer:
         seq = before.state.seq
         if incoming.if_seq not in {None, seq}:
@@ -153,19 +183,32 @@ class _Batch:
             return Answer(Outcome.DUPLICATE if repeats else Outcome.STALE, seq)
         if lifecycle.coalesces(before, incoming.report, after, self.now):
             return Answer(Outcome.COALESCED, seq)
+        seq = after.state.seq
+        data = msgspec.json.encode(after.state)
         self.records[incoming.file_id] = after
-        self.events.append((after, incoming.report))
-        state = after.state
-        self.encoded[state.id, state.seq] = msgspec.json.encode(state)
-        return Answer(Outcome.APPLIED, after.state.seq)
+        self.events.setdefault(incoming.file_id, []).append(
+            (incoming.report, Event(seq, data, sse.event(seq, data)))
+        )
+        return Answer(Outcome.APPLIED, seq)
 
 
 class Append:
-    """The only code that changes a file after it was registered."""
+    """
+    The only code that changes a file after it was registered.
 
-    def __init__(self, pool: Pool, deadlines: Mapping[Status, timedelta]) -> None:
+    Args:
+        newest: Where to remember what was written, for readers of this process.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        deadlines: Mapping[Status, timedelta],
+        newest: Newest | None = None,
+    ) -> None:
         self._pool = pool
         self._deadlines = deadlines
+        self._newest = newest
 
     async def __call__(self, batch: Sequence[Incoming]) -> list[Answer | GatewayError]:
         """
@@ -178,63 +221,97 @@ class Append:
             UnavailableError: Nothing was stored.
             RejectedError: One of them cannot be; nothing was stored.
         """
-        try:
-            async with self._pool.acquire() as connection, connection.transaction():
-                work = await _open(connection, batch)
-                work.answers = [work.take(incoming) for incoming in batch]
-                await self._write(connection, work)
-        except asyncpg.PostgresError as error:
-            raise RejectedError(str(error)) from error
-        return work.answers
+        attempts = 0
+        while True:
+            attempts += 1
+            try:
+                async with self._pool.acquire() as connection:
+                    work = await _read(connection, batch)
+                    work.answers = [work.take(incoming) for incoming in batch]
+                    await self._write(connection, work)
+            except asyncpg.PostgresError as error:
+                if not isinstance(error, _OVERTAKEN) or attempts == _MAX_ATTEMPTS:
+                    raise RejectedError(str(error)) from error
+            else:
+                return work.answers
 
     async def _write(self, connection: Connection, work: _Batch) -> None:
-        if work.events or work.new_ids:
-            await connection.fetch(
-                _WRITE,
-                *_event_columns(work),
-                *self._file_columns(work),
-                *_id_columns(work),
-                notification.CHANNEL,
-                list(notification.encode(work.moved_to())),
+        if not (work.events or work.new_ids):
+            return
+        readings = dict(work.readings())
+        heads = {file_id: reading.head for file_id, reading in readings.items()}
+        await connection.fetch(
+            _WRITE,
+            *self._event_columns(work),
+            len(heads),
+            work.now,
+            *_id_columns(work),
+            notification.CHANNEL,
+            list(notification.encode(heads)),
+        )
+        if self._newest is not None:
+            for file_id, reading in readings.items():
+                self._newest.put(file_id, reading)
+
+    def _event_columns(self, work: _Batch) -> list[list[Any]]:
+        columns: list[list[Any]] = [[] for _ in range(12)]
+        for file_id in sorted(work.events):
+            written = work.events[file_id]
+            for report, event in written[:-1]:
+                _add_row(columns, file_id, event, report, *_NO_FILE)
+            report, event = written[-1]
+            record = work.records[file_id]
+            state = record.state
+            _add_row(
+                columns,
+                file_id,
+                event,
+                report,
+                written[0][1].seq - 1,
+                state.status,
+                state.attempt,
+                msgspec.json.encode(record.jobs),
+                record.progressed_at,
+                lifecycle.deadline(state, self._deadlines),
             )
-
-    def _file_columns(self, work: _Batch) -> list[Any]:
-        records = [work.records[file_id] for file_id in work.moved_to()]
-        states = [record.state for record in records]
-        return [
-            [state.id for state in states],
-            [state.seq for state in states],
-            [state.status for state in states],
-            [state.attempt for state in states],
-            [work.encoded[state.id, state.seq] for state in states],
-            [msgspec.json.encode(record.jobs) for record in records],
-            [record.progressed_at for record in records],
-            [lifecycle.deadline(state, self._deadlines) for state in states],
-        ]
+        return columns
 
 
-async def _open(connection: Connection, batch: Sequence[Incoming]) -> _Batch:
-    rows = await connection.fetch(_LOCK, [incoming.file_id for incoming in batch])
-    seen = await connection.fetch(
-        _SEEN, [one.webhook_id for one in batch if one.webhook_id is not None]
+def _add_row(
+    columns: list[list[Any]], file_id: FileId, event: Event, report: Report, *file: Any
+) -> None:
+    row = (
+        file_id,
+        event.seq,
+        event.data,
+        report.type,
+        report.sender,
+        report.occurred_at,
+        *file,
     )
-    return _Batch(
-        # Without a row there is nothing to put a time to.
-        now=rows[0]["now"] if rows else datetime.now(UTC),
-        records={FileId(row["id"]): _record(row) for row in rows},
-        seen={
-            row["webhook_id"]: (
-                row["digest"],
-                Answer(Outcome(row["outcome"]), Seq(row["seq"])),
-            )
-            for row in seen
-        },
+    for column, value in zip(columns, row, strict=True):
+        column.append(value)
+
+
+async def _read(connection: Connection, batch: Sequence[Incoming]) -> _Batch:
+    rows = await connection.fetch(
+        _READ,
+        [incoming.file_id for incoming in batch],
+        [incoming.webhook_id for incoming in batch],
     )
+    work = _Batch(now=rows[0]["now"], records={}, seen={})
+    for row in rows:
+        if row["id"] is not None and row["id"] not in work.records:
+            work.records[row["id"]] = _record(row)
+        if row["webhook_id"] is not None:
+            answer = Answer(Outcome(row["outcome"]), Seq(row["seq"]))
+            work.seen[row["webhook_id"]] = (row["digest"], answer)
+    return work
 
 
 def _record(row: asyncpg.Record) -> FileRecord:
-    state = msgspec.json.decode(row["state"], type=FileState)
-    jobs = msgspec.json.decode(row["jobs"], type=dict[str, Job | int])
+    state = _STATE.decode(row["state"])
+    jobs = _JOBS.decode(row["jobs"])
     return FileRecord(
         state=state,
         jobs={job_id: _job(stored, state) for job_id, stored in jobs.items()},
@@ -247,20 +324,6 @@ def _job(stored: Job | int, state: FileState) -> Job:
     if isinstance(stored, int):
         return Job(attempt=stored, occurred_at=state.updated_at)
     return stored
-
-
-def _event_columns(work: _Batch) -> list[Any]:
-    states = [record.state for record, _ in work.events]
-    reports = [report for _, report in work.events]
-    return [
-        [state.id for state in states],
-        [state.seq for state in states],
-        [report.type for report in reports],
-        [report.sender for report in reports],
-        [report.occurred_at for report in reports],
-        [work.encoded[state.id, state.seq] for state in states],
-        work.now,
-    ]
 
 
 def _id_columns(work: _Batch) -> list[Any]:

@@ -19,8 +19,18 @@ Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
 ACQUIRE_TIMEOUT_S = 2.0
 STATEMENT_TIMEOUT_S = 10.0
 
-_OURS = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
-"""What is wrong with the values we gave; everything else is the database's state."""
+_BY_KEY = "set plan_cache_mode = force_generic_plan; set enable_seqscan = off"
+"""
+Every statement here finds rows by key, for one report or for hundreds: planned
+once, and never as a scan because the tables were small on that day.
+"""
+
+_OURS = (
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.DeadlockDetectedError,
+)
+"""What we gave or asked for; everything else is the database's state."""
 
 _AWAY = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
 """
@@ -94,6 +104,7 @@ async def _as_it_is(_: "asyncpg.Connection[asyncpg.Record]") -> None:
 
 
 async def _prepare(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
+    await connection.execute(_BY_KEY)
     await connection.set_type_codec(
         "json", schema="pg_catalog", encoder=bytes, decoder=bytes, format="binary"
     )

@@ -19,14 +19,12 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import cast
 
-from prometheus_client import Counter
-
 from gateway.errors import GatewayError, InvalidError, TooLargeError
 from gateway.model import FileId
 from gateway.parking import STREAM_HEADERS, Parked
 from gateway.protocol import http
 from gateway.protocol.http import BadRequestError, Request
-from gateway.telemetry import Metrics
+from gateway.telemetry import Count, Metrics
 from gateway.web.access import Access
 from gateway.web.answers import Answer, error_answer, status_answer
 from gateway.web.body import BODY_DEADLINE_S, MAX_BODY_BYTES
@@ -83,7 +81,7 @@ class Door:
         self.wheel = wheel
         self.headers = headers
         self.logs_access = not _access_log.disabled
-        self._answered: dict[tuple[str, int], Counter] = {}
+        self._answered: dict[tuple[str, int], Count] = {}
         self._requests = metrics.requests
         self.connections: set[Connection] = set()
 

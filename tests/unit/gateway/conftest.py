@@ -1,6 +1,14 @@
 """Properties are about behaviour; how fast a shared machine is, is not."""
 
+import pytest
 from hypothesis import settings
+
+from gateway import feed
 
 settings.register_profile("without deadlines", deadline=None)
 settings.load_profile("without deadlines")
+
+
+@pytest.fixture(autouse=True)
+def nobody_waits_for_others(monkeypatch):
+    monkeypatch.setattr(feed, "GATHER_S", 0)

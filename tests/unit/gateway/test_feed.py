@@ -19,9 +19,10 @@ from gateway import feed as feed_module
 from gateway.errors import UnavailableError
 from gateway.feed import MAX_READ_CURSORS, Feed
 from gateway.hub import Hub
-from gateway.model import Reading, Seq
+from gateway.model import Event, FileId, Reading, Seq
 from gateway.protocol.cursor import CURRENT, UNKNOWN
 from gateway.store.history import MAX_PAGE_EVENTS
+from gateway.store.newest import MAX_FILES, Newest
 from gateway.telemetry import Metrics
 from tests.unit.gateway.fakes import FILE, FakeHistory, RecordingSubscriber, settle
 
@@ -48,8 +49,10 @@ def retries_at_once(monkeypatch):
 
 
 @asynccontextmanager
-async def feeding(hub: Hub, history: FakeHistory) -> AsyncIterator[Feed]:
-    feed = Feed(hub, history, Metrics())
+async def feeding(
+    hub: Hub, history: FakeHistory, newest: Newest | None = None
+) -> AsyncIterator[Feed]:
+    feed = Feed(hub, history, newest or Newest(), Metrics())
     task = asyncio.create_task(feed.run())
     try:
         yield feed
@@ -292,7 +295,7 @@ async def test_looking_delivers_what_was_never_rung(hub):
 async def test_looking_for_nobody_asks_nothing(hub):
     history = FakeHistory({})
 
-    await Feed(hub, history, Metrics()).look()
+    await Feed(hub, history, Newest(), Metrics()).look()
 
     assert [] == history.looks
 
@@ -301,7 +304,76 @@ async def test_looking_says_when_the_database_is_away(hub):
     history = FakeHistory({FILE: 1})
     history.away = True
     with hub.joined(RecordingSubscriber()), pytest.raises(UnavailableError):
-        await Feed(hub, history, Metrics()).look()
+        await Feed(hub, history, Newest(), Metrics()).look()
+
+
+async def test_what_this_process_wrote_is_delivered_without_a_read(hub):
+    history, newest = FakeHistory({FILE: 1}), Newest()
+    feed = Feed(hub, history, newest, Metrics())
+    ahead, level, stalled = (RecordingSubscriber(at) for at in (3, 1, 1))
+    stalled.stalled = True
+    with hub.joined(ahead, level, stalled):
+        newest.put(FILE, written(2, 3))
+
+        feed.ring([(FILE, Seq(3))])
+
+        assert [[], [2, 3], []] == [one.seqs for one in (ahead, level, stalled)]
+        assert [] == history.reads
+        hub.resume(stalled)
+        assert stalled in await hub.behind()
+
+
+async def test_what_is_remembered_is_not_delivered_when_the_table_has_more(hub):
+    history, newest = FakeHistory({FILE: 1}), Newest()
+    one = RecordingSubscriber(1)
+    async with feeding(hub, history, newest) as feed:
+        hub.add(one)
+        await settle()
+        newest.put(FILE, written(2))
+        history.heads[FILE] = 3
+
+        feed.ring([(FILE, Seq(3)), (FILE, Seq(2))])
+        assert [] == one.seqs
+        await settle()
+
+    assert [2, 3] == one.seqs
+
+
+async def test_a_reading_that_was_overtaken_from_memory_is_not_delivered_again(hub):
+    history, newest = FakeHistory({FILE: 1}), Newest()
+    one = RecordingSubscriber(1)
+    async with feeding(hub, history, newest) as feed:
+        hub.add(one)
+        await settle()
+
+        def another_rings_first():
+            if one.cursor == 1:
+                newest.put(FILE, written(2))
+                feed.ring([(FILE, Seq(2))])
+
+        history.during_read = another_rings_first
+        history.heads[FILE] = 2
+        ring(hub, 2)
+        await settle()
+
+    assert [2] == one.seqs
+
+
+def test_only_the_last_files_are_remembered():
+    newest = Newest()
+    for number in range(MAX_FILES + 1):
+        newest.put(FileId(f"f-{number}"), written(2))
+    newest.put(FileId("f-1"), written(3))
+    newest.put(FileId("f-new"), written(2))
+
+    assert newest.get(FileId("f-0")) is newest.get(FileId("f-2")) is None
+    assert 3 == newest.get(FileId("f-1")).head
+
+
+def written(*seqs: int) -> Reading:
+    """What one transaction wrote of one file."""
+    events = tuple(Event(Seq(seq), b"{}", b"") for seq in seqs)
+    return Reading(head=Seq(seqs[-1]), owner=None, events=events)
 
 
 class FeedMachine(RuleBasedStateMachine):
@@ -318,7 +390,8 @@ class FeedMachine(RuleBasedStateMachine):
         self.loop = asyncio.new_event_loop()
         self.hub = Hub()
         self.history = FakeHistory({"f-1": 1, "f-2": 5}, page=3)
-        self.feed = Feed(self.hub, self.history, Metrics())
+        self.newest = Newest()
+        self.feed = Feed(self.hub, self.history, self.newest, Metrics())
         self.work = self.loop.create_task(self.feed.run())
         self.starts: dict[RecordingSubscriber, int] = {}
         self.missed_a_ring = False
@@ -327,9 +400,12 @@ class FeedMachine(RuleBasedStateMachine):
     def run(self) -> None:
         self.loop.run_until_complete(settle())
 
-    @rule(file=files, count=st.integers(1, 8), rung=st.booleans())
-    def commit(self, file, count, rung):
+    @rule(file=files, count=st.integers(1, 8), rung=st.booleans(), by_us=st.booleans())
+    def commit(self, file, count, rung, by_us):
+        before = self.history.heads[file]
         self.history.heads[file] += count
+        if by_us:
+            self.newest.put(file, written(*range(before + 1, before + count + 1)))
         if rung:
             self.ring(file, 0)
         else:
@@ -337,7 +413,7 @@ class FeedMachine(RuleBasedStateMachine):
 
     @rule(file=files, back=st.integers(0, 4))
     def ring(self, file, back):
-        self.hub.ring([(file, Seq(max(0, self.history.heads[file] - back)))])
+        self.feed.ring([(file, Seq(max(0, self.history.heads[file] - back)))])
 
     @rule()
     def look(self):

@@ -113,14 +113,58 @@ async def test_reports_that_come_during_a_transaction_share_the_next(append, met
     assert [[1], [2, 3, 4]] == append.batches
 
 
+async def test_a_full_hand_is_shared_by_the_transactions_under_way(append, metrics):
+    ingest = Ingest(append, metrics)
+    append.going_on.clear()
+    tasks = submitted(ingest, *range(100))
+    async with writing(ingest):
+        await settle()
+        assert [50, 50] == list(map(len, append.batches))
+        append.going_on.set()
+
+        assert list(map(answer, range(100))) == await results(tasks)
+
+
+async def test_a_file_is_in_one_transaction_at_a_time(append, metrics):
+    ingest = Ingest(append, metrics)
+    append.going_on.clear()
+    async with writing(ingest):
+        tasks = submitted(ingest, 1)
+        await settle()
+        tasks += submitted(ingest, 1, 2, 1)
+        await settle()
+        assert [[1], [2]] == append.batches
+        append.going_on.set()
+
+        assert list(map(answer, (1, 1, 2, 1))) == await results(tasks)
+
+    assert [[1], [2], [1, 1]] == append.batches
+
+
+async def test_the_end_refuses_who_waits_for_a_file_that_is_being_written(
+    append, metrics
+):
+    ingest = Ingest(append, metrics)
+    append.going_on.clear()
+    async with writing(ingest):
+        tasks = submitted(ingest, 1)
+        await settle()
+        tasks += submitted(ingest, 1)
+        await settle()
+
+    assert [UnavailableError] * 2 == list(map(type, await results(tasks)))
+
+
 async def test_a_flood_is_written_in_bounded_transactions(append, metrics):
     ingest = Ingest(append, metrics)
-    count = 2 * MAX_BATCH_REPORTS + 1
+    count = 3 * MAX_BATCH_REPORTS
     tasks = submitted(ingest, *range(count))
     async with writing(ingest):
         assert list(map(answer, range(count))) == await results(tasks)
 
-    assert [400, 400, 1] == list(map(len, append.batches))
+    sizes = list(map(len, append.batches))
+    assert [MAX_BATCH_REPORTS] * 2 == sizes[:2]
+    assert MAX_BATCH_REPORTS == max(sizes)
 
 
 async def test_an_unknown_file_is_refused_alone(append, metrics):
@@ -237,7 +281,8 @@ async def test_a_fault_of_ours_ends_the_service_and_leaves_nobody_waiting(metric
         refused = await results(tasks)
 
     assert [UnavailableError] == list(map(type, refused))
-    assert isinstance(work.exception(), KeyError)
+    (fault,) = work.exception().exceptions
+    assert isinstance(fault, KeyError)
 
 
 async def test_outcomes_and_batches_are_counted(append, metrics):

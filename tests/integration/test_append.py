@@ -1,0 +1,181 @@
+"""Several writers of one table: whoever is overtaken reads again."""
+
+import asyncio
+import random
+import secrets
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+
+import pytest
+
+from gateway.errors import RejectedError
+from gateway.model import FileId, Outcome, Report, ReportType, Seq
+from gateway.store import append as append_module
+from gateway.store.append import Answer, Append, Incoming
+from gateway.store.history import History
+from gateway.store.newest import Newest
+from gateway.store.pool import Pool
+
+
+@pytest.fixture
+async def pool(gateway):
+    async with Pool(gateway.config.database_url, max_connections=4) as one:
+        yield one
+
+
+def incoming(file_id, kind, webhook_id=None, **fields):
+    said = Report(type=ReportType(kind), occurred_at=datetime.now(UTC), **fields)
+    return Incoming(FileId(file_id), said, webhook_id=webhook_id, body=kind.encode())
+
+
+class Overtaken(Append):
+    """Another writer is faster, so often."""
+
+    def __init__(self, pool, *others):
+        super().__init__(pool, {})
+        self.others = list(others)
+        self.writes = 0
+
+    async def _write(self, connection, work):
+        self.writes += 1
+        if self.others:
+            await Append(self._pool, {})([self.others.pop(0)])
+        await super()._write(connection, work)
+
+
+async def story(gateway, file_id):
+    return await gateway.fetch(
+        "select seq, type from events where file_id = $1 order by seq", file_id
+    )
+
+
+async def test_whoever_is_overtaken_acts_on_what_is_there_now(gateway, pool):
+    file_id, other = await gateway.new_file(), await gateway.new_file()
+    faster = incoming(file_id, "converting", job_id="j-1")
+    append = Overtaken(pool, faster)
+
+    answers = await append(
+        [
+            incoming(other, "uploaded"),
+            incoming(file_id, "uploaded"),
+            incoming(file_id, "completed", job_id="j-1"),
+        ]
+    )
+
+    assert [
+        Answer(Outcome.APPLIED, Seq(2)),
+        Answer(Outcome.STALE, Seq(2)),
+        Answer(Outcome.APPLIED, Seq(3)),
+    ] == answers
+    assert 2 == append.writes
+    assert [(1, "created"), (2, "converting"), (3, "completed")] == await story(
+        gateway, file_id
+    )
+    assert [(1, "created"), (2, "uploaded")] == await story(gateway, other)
+
+
+async def test_a_delivery_that_two_take_at_once_is_answered_the_same(gateway, pool):
+    file_id = await gateway.new_file()
+    same = incoming(file_id, "uploaded", secrets.token_hex(8))
+    append = Overtaken(pool, same)
+
+    assert [Answer(Outcome.APPLIED, Seq(2))] == await append([same])
+
+    assert 2 == append.writes
+    assert [(1, "created"), (2, "uploaded")] == await story(gateway, file_id)
+
+
+async def test_an_overtaken_event_is_refused_though_the_faster_one_is_pruned(
+    gateway, pool
+):
+    """A process that was stopped for long, between its reading and its writing."""
+    file_id = await gateway.new_file()
+
+    class Stopped(Overtaken):
+        async def _write(self, connection, work):
+            if not self.writes:
+                await gateway.report(file_id, "progress", job_id="j-1", percent=1)
+                await gateway.complete(file_id)
+                await gateway.fetch(
+                    "delete from events where file_id = $1 and seq = 2", file_id
+                )
+            await super()._write(connection, work)
+
+    append = Stopped(pool)
+
+    answers = await append([incoming(file_id, "uploaded")])
+
+    assert [Answer(Outcome.STALE, Seq(3))] == answers
+    assert 2 == append.writes
+    assert 3 == (await gateway.state(file_id))["seq"]
+
+
+async def test_who_is_overtaken_for_ever_is_refused_and_stores_nothing(
+    gateway, pool, monkeypatch
+):
+    monkeypatch.setattr(append_module, "_MAX_ATTEMPTS", 2)
+    file_id = await gateway.new_file()
+    others = [
+        incoming(file_id, "uploaded"),
+        incoming(file_id, "converting", job_id="j-1"),
+    ]
+
+    with pytest.raises(RejectedError):
+        await Overtaken(pool, *others)([incoming(file_id, "completed", job_id="j-1")])
+
+    assert [(1, "created"), (2, "uploaded"), (3, "converting")] == await story(
+        gateway, file_id
+    )
+
+
+async def test_what_is_written_is_remembered_as_it_would_be_read(gateway, pool):
+    file_id = await gateway.new_file(owner="me")
+    newest = Newest()
+
+    await Append(pool, {}, newest)(
+        [
+            incoming(file_id, "uploaded"),
+            incoming(file_id, "failed", job_id="j-1"),
+        ]
+    )
+
+    (read,) = (await History(pool).read([(file_id, 1)])).values()
+    assert read == newest.get(file_id)
+    assert (3, "me", True) == (read.head, read.owner, read.final)
+
+
+async def test_gateways_that_write_the_same_files_at_once_all_succeed(gateway):
+    """Batches overlap, in different orders: nobody deadlocks, nothing is lost."""
+    file_ids = [await gateway.new_file() for _ in range(12)]
+    kinds = ("uploaded", "converting", "completed")
+    async with AsyncExitStack() as stack:
+        pools = [
+            await stack.enter_async_context(
+                Pool(gateway.config.database_url, max_connections=1)
+            )
+            for _ in range(4)
+        ]
+        appends = [Append(pool, {}) for pool in pools]
+
+        async def write(append, seed):
+            for kind in kinds:
+                mixed = random.Random(seed).sample(file_ids, len(file_ids))
+                job = {} if kind == "uploaded" else {"job_id": "j-1"}
+                while True:
+                    try:
+                        await append([incoming(one, kind, **job) for one in mixed])
+                    except RejectedError:
+                        continue
+                    break
+
+        await asyncio.gather(*(write(one, at) for at, one in enumerate(appends)))
+
+    logs = await gateway.fetch(
+        "select array_agg(e.seq order by e.seq), max(f.seq), max(f.status)"
+        " from events e join files f on f.id = e.file_id"
+        " where f.id = any($1) group by f.id",
+        file_ids,
+    )
+    assert {"playable"} == {status for _, _, status in logs}
+    for seqs, newest, _ in logs:
+        assert list(range(1, newest + 1)) == seqs
