@@ -39,7 +39,13 @@ def test_each_report_is_decided_against_those_before_it():
         Answer(Outcome.APPLIED, Seq(4)),
         Answer(Outcome.DUPLICATE, Seq(4)),
     ] == answers
-    assert [2, 3, 4] == [after.state.seq for after, _ in work.events]
+    assert [2, 3, 4] == [event.seq for _, event in work.events[FILE]]
+    ((_, reading),) = work.readings()
+    assert (4, True, [2, 3, 4]) == (
+        reading.head,
+        reading.final,
+        [event.seq for event in reading.events],
+    )
     assert Status.PLAYABLE is work.records[FILE].state.status
 
 
@@ -72,8 +78,7 @@ def test_a_webhook_of_an_earlier_batch_is_answered_as_it_was_then():
 
     assert then == work.take(incoming)
 
-    assert [] == work.events
-    assert {} == work.new_ids
+    assert {} == work.events == work.new_ids
 
 
 @pytest.mark.parametrize(
@@ -137,7 +142,7 @@ def test_progress_that_comes_too_fast_is_coalesced_and_names_the_stored_seq():
         Answer(Outcome.COALESCED, Seq(2)),
         Answer(Outcome.APPLIED, Seq(3)),
     ] == answers
-    assert [1, 4] == [after.state.percent for after, _ in work.events]
+    assert [1, 4] == [report.percent for report, _ in work.events[FILE]]
 
 
 def test_an_answer_is_the_json_of_the_contract():
