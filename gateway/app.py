@@ -33,7 +33,7 @@ from gateway.telemetry import Metrics, start_logging
 from gateway.uploads import Uploads
 from gateway.web.access import Access
 from gateway.web.body import MAX_BODY_BYTES
-from gateway.web.door import Door
+from gateway.web.door import Door, bound_peers
 from gateway.web.files import FileRoutes
 from gateway.web.headers import CommonHeaders
 from gateway.web.health import Health
@@ -80,6 +80,7 @@ class Gateway:
         server = await loop.create_server(
             self._door, host, port, backlog=BACKLOG, ssl=ssl
         )
+        bound_peers(server)
         try:
             yield server
         finally:

@@ -31,6 +31,29 @@ MAX_QUERY_FIELDS = 200
 _CHUNKED_HEAD = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n"
 _AUTHORITY = re.compile(r"https?://[^/?#]*", re.ASCII | re.IGNORECASE)
 _ENCODED_SLASH = re.compile("%2f", re.ASCII | re.IGNORECASE)
+_KNOWN_NAMES = {
+    form.encode(): name
+    for name in (
+        "accept",
+        "accept-encoding",
+        "accept-language",
+        "authorization",
+        "cache-control",
+        "connection",
+        "content-length",
+        "content-type",
+        "cookie",
+        "host",
+        "last-event-id",
+        "origin",
+        "referer",
+        "user-agent",
+        "webhook-id",
+        "webhook-signature",
+        "webhook-timestamp",
+    )
+    for form in (name, name.title())
+}
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
 
 
@@ -119,7 +142,8 @@ class _Head:
         self.target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        key, text = name.decode("latin-1").lower(), value.decode("latin-1").rstrip()
+        key = _KNOWN_NAMES.get(name) or name.decode("latin-1").lower()
+        text = value.decode("latin-1").rstrip()
         if key in self.headers:
             between = "; " if key == "cookie" else ","
             text = f"{self.headers[key]}{between}{text}"
@@ -233,9 +257,13 @@ class ChunkedBody:
         self.complete = True
 
 
-def encode_head(status: int, headers: Iterable[tuple[str, str]]) -> bytes:
-    """Write a response head, blank line included."""
-    lines = "".join(f"{name}: {value}\r\n" for name, value in headers)
+def field_lines(headers: Iterable[tuple[str, str]]) -> str:
+    """Write header fields, each with its line end."""
+    return "".join([f"{name}: {value}\r\n" for name, value in headers])
+
+
+def encode_head(status: int, lines: str) -> bytes:
+    """Write a response head, blank line included, around `field_lines`."""
     return (
         f"HTTP/1.1 {status} {_REASONS.get(status, '')}\r\nDate: {_date()}\r\n{lines}\r\n"
     ).encode("latin-1")

@@ -50,8 +50,9 @@ INGEST_ID_LIFE = timedelta(days=3)
 
 _READ = """
 select f.id, f.state, f.jobs, f.progressed_at,
-       i.webhook_id, i.digest, i.outcome, i.seq, clock_timestamp() as now
-from unnest($1::text[], $2::text[]) as r (file_id, webhook_id)
+       i.webhook_id, i.digest, i.outcome, i.seq,
+       case when place = 1 then clock_timestamp() end as now
+from unnest($1::text[], $2::text[]) with ordinality as r (file_id, webhook_id, place)
 left join files f on f.id = r.file_id
 left join ingest_ids i on i.webhook_id = r.webhook_id
 """
@@ -299,7 +300,8 @@ async def _read(connection: Connection, batch: Sequence[Incoming]) -> _Batch:
         [incoming.file_id for incoming in batch],
         [incoming.webhook_id for incoming in batch],
     )
-    work = _Batch(now=rows[0]["now"], records={}, seen={})
+    now = next(row["now"] for row in rows if row["now"] is not None)
+    work = _Batch(now=now, records={}, seen={})
     for row in rows:
         if row["id"] is not None and row["id"] not in work.records:
             work.records[row["id"]] = _record(row)

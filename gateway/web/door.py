@@ -16,7 +16,6 @@ import logging
 import re
 import socket
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from typing import cast
 
 from gateway.errors import GatewayError, InvalidError, TooLargeError
@@ -54,6 +53,8 @@ HOT_ROUTES = {
 }
 """What is served here: method and route by what follows the file id."""
 
+_CLOSE = "Connection: close\r\n"
+_STREAM_LINES = http.field_lines(STREAM_HEADERS) + _CLOSE
 _TCP_USER_TIMEOUT = getattr(socket, "TCP_USER_TIMEOUT", None)
 
 _log = logging.getLogger("reelready.door")
@@ -102,6 +103,19 @@ class Door:
             connection.retire()
 
 
+def bound_peers(server: asyncio.Server) -> None:
+    """
+    Let the kernel hold little for a slow reader, and not for ever.
+
+    Set where connections are accepted, which inherit it: on each of them it
+    would cost three system calls.
+    """
+    for sock in server.sockets:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        if _TCP_USER_TIMEOUT is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, _TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
+
+
 class Connection(Timed, asyncio.Protocol):
     """One connection of one client."""
 
@@ -112,7 +126,9 @@ class Connection(Timed, asyncio.Protocol):
         "_full",
         "_head_only",
         "_keep_alive",
+        "_length",
         "_line",
+        "_match",
         "_origin",
         "_parked",
         "_place",
@@ -138,6 +154,8 @@ class Connection(Timed, asyncio.Protocol):
         self._head_only = False
         self._origin: str | None = None
         self._line = ""
+        self._length = 0
+        self._match: re.Match[str] | None = None
         self._place = _NONE
         self._remote = ""
 
@@ -218,12 +236,13 @@ class Connection(Timed, asyncio.Protocol):
         """Send a whole answer, then go on to the next request."""
         if self._transport is None or self._transport.is_closing():
             return
-        fields = [*self._door.headers.for_origin(self._origin).items(), *headers]
+        lines = self._door.headers.lines_for_origin(self._origin)
+        lines += http.field_lines(headers)
         if status not in {204, 304}:
-            fields.append(("Content-Length", str(len(body))))
+            lines += f"Content-Length: {len(body)}\r\n"
         if not self._keep_alive:
-            fields.append(("Connection", "close"))
-        head = http.encode_head(status, fields)
+            lines += _CLOSE
+        head = http.encode_head(status, lines)
         self._transport.write(head if self._head_only else head + body)
         self._count(status)
         self._go_on()
@@ -237,26 +256,12 @@ class Connection(Timed, asyncio.Protocol):
         if self._transport is None:
             return
         self._keep_alive = False
-        fields = [
-            *self._door.headers.for_origin(self._origin).items(),
-            *STREAM_HEADERS,
-            ("Connection", "close"),
-        ]
+        common = self._door.headers.lines_for_origin(self._origin)
         # Not 0: a TLS transport would call itself full while it is empty.
         self._transport.set_write_buffer_limits(high=1, low=0)
-        self._bound_socket(self._transport)
-        self._transport.write(http.encode_head(200, fields) + body)
+        head = http.encode_head(200, common + _STREAM_LINES)
+        self._transport.write(head + body)
         self._count(200)
-
-    def _bound_socket(self, transport: asyncio.Transport) -> None:
-        """Let the kernel hold little for a slow reader, and not for ever."""
-        sock = transport.get_extra_info("socket")
-        if sock is None or sock.family == socket.AF_UNIX:
-            return
-        with suppress(OSError):  # it may be gone already
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
-            if _TCP_USER_TIMEOUT is not None:
-                sock.setsockopt(socket.IPPROTO_TCP, _TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
 
     def hang_up(self) -> None:
         """Close once everything written has left, or does not leave."""
@@ -320,6 +325,7 @@ class Connection(Timed, asyncio.Protocol):
 
     def _begin(self, request: Request, match: re.Match[str]) -> None:
         self._request = request
+        self._match = match
         self._place = _place(match)
         self._origin = request.headers.get("origin")
         self._keep_alive = request.keep_alive
@@ -339,6 +345,7 @@ class Connection(Timed, asyncio.Protocol):
         length = 0 if chunked else http.content_length(request.headers)
         if length > MAX_BODY_BYTES:
             raise TooLargeError(MAX_BODY_BYTES)
+        self._length = length
         if chunked:
             self._body = http.ChunkedBody()
         if chunked or length > len(self._received):
@@ -350,11 +357,12 @@ class Connection(Timed, asyncio.Protocol):
         """Read the body if it is all there."""
         if self._body is not None:
             return self._read_chunks(request, self._body)
-        length = http.content_length(request.headers)
+        length = self._length
         if len(self._received) < length:
             return False
-        request.body = self._received[:length]
-        self._received = self._received[length:]
+        if length:
+            request.body = self._received[:length]
+            self._received = self._received[length:]
         return True
 
     def _read_chunks(self, request: Request, body: http.ChunkedBody) -> bool:
@@ -386,7 +394,7 @@ class Connection(Timed, asyncio.Protocol):
             self.answer(*status_answer(500, "see the log"))
 
     def _route(self, request: Request) -> None:
-        match = _PATH.fullmatch(request.path)
+        match, self._match = self._match, None
         file_id = FileId(match[1]) if match and match[1] else None
         place = self._place
         method, _ = HOT_ROUTES[place]

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping
 
+from gateway.protocol import http
+
 _ALLOW_HEADERS = "Authorization, Content-Type, If-None-Match, Last-Event-ID, Prefer"
 _ALLOW_METHODS = "GET, HEAD, POST, OPTIONS"
 _EXPOSE_HEADERS = "ETag, Location, Preference-Applied, Retry-After"
@@ -33,6 +35,15 @@ class CommonHeaders:
             }
             for origin in origins
         }
+        self._plain_lines = http.field_lines(plain.items())
+        self._lines = {
+            origin: http.field_lines(granted.items())
+            for origin, granted in self._granted.items()
+        }
+
+    def lines_for_origin(self, origin: str | None) -> str:
+        """Give the same as `for_origin`, as it is sent."""
+        return self._lines.get(origin or "", self._plain_lines)
 
     def for_origin(self, origin: str | None) -> Mapping[str, str]:
         """Choose the headers for a request that says where it is from."""

@@ -177,9 +177,9 @@ def test_any_bytes_are_chunks_or_refused(raw):
 
 
 def test_a_response_head_has_a_date_and_its_reason():
-    head = http.encode_head(404, [("A", "b"), ("C", "\xe9")])
+    head = http.encode_head(404, http.field_lines([("A", "b"), ("C", "\xe9")]))
 
     assert re.fullmatch(
         rb"HTTP/1\.1 404 Not Found\r\nDate: .{25} GMT\r\nA: b\r\nC: \xe9\r\n\r\n", head
     )
-    assert http.encode_head(599, []).startswith(b"HTTP/1.1 599 \r\n")
+    assert http.encode_head(599, "").startswith(b"HTTP/1.1 599 \r\n")
