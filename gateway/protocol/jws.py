@@ -22,6 +22,7 @@ import msgspec
 MAX_TOKEN_CHARS = 8192
 
 _ALGORITHM = "HS256"
+_HEADER = b"eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9"  # {"alg":"HS256","typ":"JWT"}
 _TO_STANDARD = bytes.maketrans(b"-_", b"+/")
 
 
@@ -32,8 +33,7 @@ class _Header(msgspec.Struct):
 
 def sign(claims: object, key: bytes) -> str:
     """Make a token that says `claims`."""
-    header = _encode(msgspec.json.encode({"alg": _ALGORITHM, "typ": "JWT"}))
-    content = header + b"." + _encode(msgspec.json.encode(claims))
+    content = _HEADER + b"." + _encode(msgspec.json.encode(claims))
     return (content + b"." + _signature(content, key)).decode("ascii")
 
 
@@ -54,10 +54,11 @@ def verify(token: str, keys: Iterable[bytes]) -> bytes:
     if len(token) > MAX_TOKEN_CHARS or not dot:
         msg = "not three parts"
         raise ValueError(msg)
-    said = msgspec.json.decode(_decode(header), type=_Header)
-    if said.alg != _ALGORITHM or said.crit is not None:
-        msg = "not an algorithm of ours"
-        raise ValueError(msg)
+    if header != _HEADER:
+        said = msgspec.json.decode(_decode(header), type=_Header)
+        if said.alg != _ALGORITHM or said.crit is not None:
+            msg = "not an algorithm of ours"
+            raise ValueError(msg)
     matches = [hmac.compare_digest(signature, _signature(content, key)) for key in keys]
     if not any(matches):
         msg = "not signed by us"

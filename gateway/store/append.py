@@ -21,6 +21,7 @@ from typing import Any
 
 import asyncpg
 import msgspec
+from msgspec import Struct
 
 from gateway import lifecycle
 from gateway.errors import (
@@ -99,8 +100,7 @@ _MAX_ATTEMPTS = 5
 _NO_FILE = (None,) * 6
 
 
-@dataclass(frozen=True, slots=True)
-class Incoming:
+class Incoming(Struct, frozen=True):
     """
     One report on its way in.
 
@@ -124,8 +124,7 @@ class Incoming:
         return hashlib.sha256(self.file_id.encode() + b"\0" + self.body).digest()
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Struct, frozen=True):
     """What became of one report; `seq` is the last stored of its file."""
 
     outcome: Outcome
