@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt bench
+.PHONY: help run test check fmt bench soak
 
 # A Python that was removed or upgraded leaves a .venv that runs nothing.
 ifneq ($(shell test -x $(BIN)/python && echo runs),runs)
@@ -39,6 +39,9 @@ check: $(VENV)/test.stamp  ## format, lint, types, import contracts
 fmt: $(VENV)/test.stamp  ## format, and fix what can be fixed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+soak: $(VENV)/test.stamp  ## clients that come, wait, leave and misbehave, for ten minutes
+	@exec $(BIN)/python -m bench.soak $(ARGS)
 
 bench: $(VENV)/test.stamp  ## our figures and the peers', side by side
 	@exec $(BIN)/python -m bench $(ARGS)

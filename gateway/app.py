@@ -94,6 +94,8 @@ async def gateway(config: Config) -> AsyncIterator[Gateway]:
     """Build a gateway that is working when the block is entered."""
     async with AsyncExitStack() as stack:
         metrics = Metrics()
+        loop = asyncio.get_running_loop()
+        metrics.tasks.set_function(lambda: len(asyncio.all_tasks(loop)))
         hub = Hub()
         wheel = Wheel()
         pool = await stack.enter_async_context(

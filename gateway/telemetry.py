@@ -78,6 +78,8 @@ class Metrics:
             "http_requests_total", "Answers by route and status", "route", "status"
         )
         self.subscribers = gauge("subscribers", "Waiting clients", "transport")
+        self.connections = gauge("connections", "Open connections of hot routes")
+        self.tasks = gauge("tasks", "Tasks of the event loop; not one per client")
         self.events = counts(
             "events_delivered_total", "Events written to subscribers", "transport"
         )

@@ -9,8 +9,8 @@ lifecycle rules.
 import asyncio
 import logging
 
-from gateway.errors import UnavailableError
 from gateway.store.expired import Expired
+from workers.sweeping import sweep_until
 
 SWEEP_INTERVAL_S = 60.0
 MAX_BATCH_ROWS = 1000
@@ -35,15 +35,10 @@ class Janitor:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Sweep until told to stop; a database that is away is waited out."""
-        while not stop.is_set():
-            try:
-                more = await self.sweep() == MAX_BATCH_ROWS
-            except UnavailableError as error:
-                _log.warning("cannot sweep: %s", error)
-                more = False
-            if not more:
-                try:
-                    async with asyncio.timeout(SWEEP_INTERVAL_S):
-                        await stop.wait()
-                except TimeoutError:
-                    continue
+        await sweep_until(
+            stop,
+            self.sweep,
+            full=MAX_BATCH_ROWS,
+            interval_s=SWEEP_INTERVAL_S,
+            log=_log,
+        )

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 import uvloop
 
 from gateway.config import Config
-from gateway.errors import RejectedError, UnavailableError
+from gateway.errors import RejectedError
 from gateway.model import FileError, FileId, Report, ReportType, Seq, Status
 from gateway.store.append import Append, Incoming
 from gateway.store.expired import Expired
@@ -22,6 +22,7 @@ from gateway.store.overdue import Overdue
 from gateway.store.pool import Pool
 from gateway.telemetry import start_logging
 from workers.janitor import Janitor
+from workers.sweeping import sweep_until
 
 SENDER = "reconciler"
 SWEEP_INTERVAL_S = 5.0
@@ -93,18 +94,13 @@ class Reconciler:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Sweep until told to stop; a database that is away is waited out."""
-        while not stop.is_set():
-            try:
-                more = await self.sweep() == MAX_SWEEP_FILES
-            except UnavailableError as error:
-                _log.warning("cannot sweep: %s", error)
-                more = False
-            if not more:
-                try:
-                    async with asyncio.timeout(SWEEP_INTERVAL_S):
-                        await stop.wait()
-                except TimeoutError:
-                    continue
+        await sweep_until(
+            stop,
+            self.sweep,
+            full=MAX_SWEEP_FILES,
+            interval_s=SWEEP_INTERVAL_S,
+            log=_log,
+        )
 
 
 def run(config: Config) -> None:

@@ -85,6 +85,7 @@ class Door:
         self._answered: dict[tuple[str, int], Count] = {}
         self._requests = metrics.requests
         self.connections: set[Connection] = set()
+        metrics.connections.set_function(lambda: len(self.connections))
 
     def __call__(self) -> "Connection":
         return Connection(self)

@@ -1,0 +1,1 @@
+"""A long run with clients that come, wait, leave, stall and misbehave."""

@@ -1,0 +1,91 @@
+import socket
+
+import msgspec
+import pytest
+
+from bench.server import Running, get
+from bench.soak.__main__ import State, problems
+from bench.soak.crowd import ROLES, Client, Crowd, _poll
+
+BASE = State(
+    at_s=60.0,
+    clients=0,
+    subscribers=0,
+    connections=0,
+    tasks=9,
+    open_files=20,
+    pss_kib=50_000,
+)
+
+
+@pytest.fixture
+def crowd() -> Crowd:
+    running = Running(
+        port=1,
+        pids=list,
+        subscriber=lambda file: get(
+            f"/v1/files/f-{file}/events", "Authorization: Bearer t"
+        ),
+        publication=lambda file, seq: b"%d %d" % (file, seq),
+    )
+    return Crowd(running, held=0, files=3)
+
+
+@pytest.fixture
+def client():
+    with socket.socket() as sock:
+        yield Client(sock, "reader", 1)
+
+
+def test_a_server_that_is_as_before_has_no_problems(crowd):
+    assert [] == problems(BASE, BASE, crowd)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"tasks": 10}, "tasks"),
+        ({"open_files": 21}, "open_files"),
+        ({"subscribers": 1}, "subscribers"),
+        ({"connections": 1}, "connections"),
+        ({"pss_kib": 56_000}, "memory"),
+    ],
+)
+def test_what_is_left_behind_is_named(crowd, changes, named):
+    end = msgspec.structs.replace(BASE, **changes)
+
+    assert named in problems(BASE, end, crowd)[0]
+
+
+def test_who_never_goes_is_found_though_the_base_line_had_it_too(crowd):
+    stuck = msgspec.structs.replace(BASE, subscribers=1)
+
+    assert ["somebody is still counted"] == problems(stuck, stuck, crowd)
+
+
+def test_lost_and_doubled_events_are_seen_wherever_the_bytes_are_cut(crowd, client):
+    stream = b"retry: 2000\n: hi\n\n" + b"".join(
+        b"id: %d\ndata: {}\n\n" % seq for seq in (4, 5, 7, 7, 8)
+    )
+    for at in range(len(stream)):
+        crowd._check(client, stream[at : at + 1])
+
+    assert (2, 5) == (crowd.gaps, crowd.counts["events read"])
+    assert ["2 events lost or doubled"] == problems(BASE, BASE, crowd)
+
+
+def test_each_role_says_something_of_its_own(crowd):
+    first = {role: crowd._first(role, 1) for role in ROLES}
+
+    assert first["board"].startswith(b"GET /v1/events?file=f-1 HTTP/1.1\r\n")
+    assert b"Bearer xt" in first["stranger"]
+    assert 3 == first["pipeline"].count(b"HTTP/1.1\r\n")
+    assert not first["half a head"].endswith(b"\r\n\r\n")
+
+
+def test_a_poll_is_the_request_of_a_stream_that_does_not_want_one():
+    stream = get("/v1/files/f-1/events", "Accept: text/event-stream") + b"\r\n"
+
+    assert get(
+        "/v1/files/f-1/events?after=7&wait=15", "Accept: */*"
+    ) + b"\r\n" == _poll(stream, after=7)
