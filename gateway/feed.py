@@ -1,8 +1,10 @@
 """
 From a doorbell to every subscriber's cursor: one loop, one read at a time.
 
-    ring -> do we remember what was written? -> deliver at once
+    ring -> did we write it ourselves? -> deliver it from memory, at once
          -> else: who is behind? -> one query for all of their cursors -> deliver
+
+A newcomer is behind, and its first reading is always the table's.
 
 Subscribe first, then read, then drop what is not newer: a subscriber is in the
 hub before its first reading is asked for, so an event that lands in between is
@@ -107,7 +109,10 @@ class Feed:
         for one in subscribers:
             waiting[one.file_id, one.cursor].append(one)
         readings: dict[tuple[FileId, int], Reading | None] = {
-            pair: reading for pair in waiting if (reading := self._remembered(*pair))
+            pair: reading
+            for pair, group in waiting.items()
+            if not any(one.fresh for one in group)
+            and (reading := self._remembered(*pair))
         }
         unknown = waiting.keys() - readings.keys()
         if unknown:

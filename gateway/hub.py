@@ -23,15 +23,18 @@ class Subscriber:
         file_id: What it waits for.
         cursor: Last seq written to it, or `CURRENT` or `UNKNOWN` of
             `protocol.cursor` until its first reading.
+        fresh: Whether it has had no reading yet.  The first one is the table's:
+            doorbells that rang for its file before it came were not heard.
         stalled: Whether it can take nothing now.  It is left alone, and says
             `Hub.resume` when it can again.
     """
 
-    __slots__ = ("cursor", "file_id", "stalled")
+    __slots__ = ("cursor", "file_id", "fresh", "stalled")
 
     def __init__(self, file_id: FileId, cursor: int) -> None:
         self.file_id = file_id
         self.cursor = cursor
+        self.fresh = True
         self.stalled = False
 
     def deliver(self, reading: Reading | None) -> None:
@@ -131,7 +134,7 @@ class Hub:
         after = reading.events[0].seq - 1
         late = []
         for one in tuple(file.subscribers):
-            if one.cursor == after and not one.stalled:
+            if one.cursor == after and not (one.stalled or one.fresh):
                 self._behind.discard(one)
                 one.deliver(reading)
             elif one.cursor < reading.head:
@@ -190,6 +193,7 @@ class Hub:
         if subscriber.stalled:
             self._behind.add(subscriber)
             return
+        subscriber.fresh = False
         if reading is None:
             subscriber.deliver(None)
             return

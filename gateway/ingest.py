@@ -108,7 +108,7 @@ class Ingest:
         for incoming, _ in batch:
             held = self._under_way.pop(incoming.file_id, None)
             if held:
-                self._waiting.extend(held)
+                self._waiting.extendleft(reversed(held))
                 self._arrived.set()
 
     async def _commit(self, batch: list[_Waiting]) -> None:

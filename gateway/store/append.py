@@ -28,6 +28,7 @@ from gateway.errors import (
     GatewayError,
     NotFoundError,
     RejectedError,
+    UnavailableError,
     WebhookReusedError,
 )
 from gateway.model import (
@@ -91,11 +92,7 @@ select pg_notify($20, payload) from unnest($21::text[]) as n (payload)
 _STATE = msgspec.json.Decoder(FileState)
 _JOBS = msgspec.json.Decoder(dict[str, Job | int])
 
-_OVERTAKEN = (
-    asyncpg.NotNullViolationError,
-    asyncpg.UniqueViolationError,
-    asyncpg.DeadlockDetectedError,
-)
+_OVERTAKEN = (asyncpg.NotNullViolationError, asyncpg.UniqueViolationError)
 _MAX_ATTEMPTS = 5
 _NO_FILE = (None,) * 6
 
@@ -229,6 +226,10 @@ class Append:
                     work = await _read(connection, batch)
                     work.answers = [work.take(incoming) for incoming in batch]
                     await self._write(connection, work)
+            except UnavailableError as error:
+                deadlock = isinstance(error.__cause__, asyncpg.DeadlockDetectedError)
+                if not deadlock or attempts == _MAX_ATTEMPTS:
+                    raise
             except asyncpg.PostgresError as error:
                 if not isinstance(error, _OVERTAKEN) or attempts == _MAX_ATTEMPTS:
                     raise RejectedError(str(error)) from error

@@ -25,14 +25,17 @@ Every statement here finds rows by key, for one report or for hundreds: planned
 once, and never as a scan because the tables were small on that day.
 """
 
-_OURS = (
-    asyncpg.DataError,
-    asyncpg.IntegrityConstraintViolationError,
-    asyncpg.DeadlockDetectedError,
-)
-"""What we gave or asked for; everything else is the database's state."""
+_OURS = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
+"""What is wrong with the values we gave; everything else is the database's state."""
 
-_AWAY = (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError)
+_AWAY = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    # A session used between the server's last word and the end of its socket.
+    asyncpg.InternalClientError,
+)
 """
 What passes, by itself or by an operator: network, restart, overload, a full
 disk, a failover, a changed password, a schema not yet migrated.

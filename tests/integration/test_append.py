@@ -6,6 +6,7 @@ import secrets
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 
+import asyncpg
 import pytest
 
 from gateway.errors import RejectedError
@@ -126,6 +127,24 @@ async def test_who_is_overtaken_for_ever_is_refused_and_stores_nothing(
     assert [(1, "created"), (2, "uploaded"), (3, "converting")] == await story(
         gateway, file_id
     )
+
+
+async def test_whoever_would_deadlock_tries_again(gateway, pool):
+    file_id = await gateway.new_file()
+
+    class Victim(Overtaken):
+        async def _write(self, connection, work):
+            if not self.writes:
+                self.writes += 1
+                raise asyncpg.DeadlockDetectedError("deadlock detected")
+            await super()._write(connection, work)
+
+    append = Victim(pool)
+
+    assert [Answer(Outcome.APPLIED, Seq(2))] == await append(
+        [incoming(file_id, "uploaded")]
+    )
+    assert 2 == append.writes
 
 
 async def test_what_is_written_is_remembered_as_it_would_be_read(gateway, pool):

@@ -309,18 +309,43 @@ async def test_looking_says_when_the_database_is_away(hub):
 
 async def test_what_this_process_wrote_is_delivered_without_a_read(hub):
     history, newest = FakeHistory({FILE: 1}), Newest()
-    feed = Feed(hub, history, newest, Metrics())
     ahead, level, stalled = (RecordingSubscriber(at) for at in (3, 1, 1))
-    stalled.stalled = True
-    with hub.joined(ahead, level, stalled):
+    everybody = (ahead, level, stalled)
+    async with feeding(hub, history, newest) as feed:
+        for one in everybody:
+            hub.add(one)
+        await settle()
+        reads = len(history.reads)
+        for one in everybody:
+            one.seqs.clear()
+        ahead.cursor = 3
+        stalled.stalled = True
         newest.put(FILE, written(2, 3))
+        history.heads[FILE] = 3
 
         feed.ring([(FILE, Seq(3))])
 
-        assert [[], [2, 3], []] == [one.seqs for one in (ahead, level, stalled)]
-        assert [] == history.reads
+        assert [[], [2, 3], []] == [one.seqs for one in everybody]
+        await settle()
+        assert reads == len(history.reads)
         hub.resume(stalled)
-        assert stalled in await hub.behind()
+        await settle()
+        assert [2, 3] == stalled.seqs
+
+
+@pytest.mark.parametrize("rung", [False, True])
+async def test_a_newcomer_is_read_the_table_whatever_is_remembered(hub, rung):
+    """Another process wrote since, while nobody here waited for the file."""
+    history, newest = FakeHistory({FILE: 3}), Newest()
+    newest.put(FILE, written(2))
+    one = RecordingSubscriber(1)
+    async with feeding(hub, history, newest) as feed:
+        hub.add(one)
+        if rung:
+            feed.ring([(FILE, Seq(2))])
+        await settle()
+
+    assert [2, 3] == one.seqs
 
 
 async def test_what_is_remembered_is_not_delivered_when_the_table_has_more(hub):

@@ -141,6 +141,35 @@ async def test_a_file_is_in_one_transaction_at_a_time(append, metrics):
     assert [[1], [2], [1, 1]] == append.batches
 
 
+async def test_the_reports_of_a_file_are_written_in_the_order_of_their_arrival(
+    append, metrics
+):
+    written = []
+
+    async def write(batch):
+        written.extend(one.body for one in batch if one.file_id == "f-1")
+        return await append(batch)
+
+    def report(body: bytes) -> Incoming:
+        return Incoming("f-1", UPLOADED, body=body)
+
+    ingest = Ingest(write, metrics)
+    append.going_on.clear()
+    async with writing(ingest):
+        tasks = [asyncio.ensure_future(ingest.submit(report(b"1")))]
+        await settle()
+        # It is held, as its file is being written; both are busy then.
+        tasks.append(asyncio.ensure_future(ingest.submit(report(b"2"))))
+        tasks += submitted(ingest, 2)
+        await settle()
+        tasks.append(asyncio.ensure_future(ingest.submit(report(b"3"))))
+        await settle()
+        append.going_on.set()
+        await results(tasks)
+
+    assert [b"1", b"2", b"3"] == written
+
+
 async def test_the_end_refuses_who_waits_for_a_file_that_is_being_written(
     append, metrics
 ):

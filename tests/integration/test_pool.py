@@ -1,0 +1,58 @@
+"""Whatever the database does, the rest of us hears one of our own words."""
+
+import asyncpg
+import pytest
+
+from gateway.errors import UnavailableError
+from gateway.store.pool import Pool
+
+
+@pytest.fixture
+async def pool(gateway):
+    async with Pool(gateway.config.database_url, max_connections=2) as one:
+        yield one
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConnectionResetError(),
+        TimeoutError(),
+        asyncpg.TooManyConnectionsError("full"),
+        asyncpg.DeadlockDetectedError("deadlock detected"),
+        asyncpg.UndefinedTableError("not migrated"),
+        asyncpg.ConnectionDoesNotExistError("gone"),
+        asyncpg.InternalClientError("cannot switch to state 12"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+async def test_what_passes_is_unavailable(pool, error):
+    with pytest.raises(UnavailableError) as caught:
+        async with pool.acquire():
+            raise error
+
+    assert error is caught.value.__cause__
+    await pool.ping()
+
+
+async def test_what_is_wrong_with_a_value_is_said_as_it_is(pool):
+    with pytest.raises(asyncpg.DataError):
+        async with pool.acquire() as connection:
+            await connection.fetch("select 1 / 0")
+
+
+async def test_a_session_that_was_ended_by_the_server_passes(pool):
+    for _ in range(20):
+        async with pool.acquire() as connection:
+            pid = await connection.fetchval("select pg_backend_pid()")
+        async with pool.acquire() as one, pool.acquire() as two:
+            other = two if one.get_server_pid() == pid else one
+            await other.execute("select pg_terminate_backend($1)", pid)
+        for _ in range(3):
+            try:
+                await pool.ping()
+            except UnavailableError:
+                continue
+            break
+        else:
+            pytest.fail("it does not come back")
