@@ -25,7 +25,7 @@ from bench.ours import OURS
 from bench.procfs import pss_kib
 from bench.record import RESULTS
 from bench.server import Running, Terms
-from bench.soak.crowd import ROLES, Crowd
+from bench.soak.crowd import MAX_EVENTS_OF_A_FILE, POSTS_PER_S, ROLES, Crowd
 from local.environment import LOOPBACK
 
 _FILES = 500
@@ -86,7 +86,9 @@ def _options() -> argparse.Namespace:
 
 
 async def _soak(options: argparse.Namespace) -> Soak:
-    terms = Terms(files=_FILES, heartbeat_s=15, wait_s=60)
+    posts = (_WARM_S + options.seconds) * POSTS_PER_S
+    hot_files = int(posts / 2 / MAX_EVENTS_OF_A_FILE) + 2
+    terms = Terms(files=_FILES + hot_files, heartbeat_s=15, wait_s=60)
     async with (
         Children() as children,
         Databases(children) as databases,

@@ -21,6 +21,9 @@ from local.environment import LOOPBACK
 
 MEAN_LIFE_S = 20.0
 POSTS_PER_S = 100
+MAX_EVENTS_OF_A_FILE = 900
+"""A report names its attempt, and there are a thousand at most."""
+
 _PUBLISHERS = 8
 _OPEN_AT_ONCE = 64
 _RECEIVE_BYTES = 64 * 1024
@@ -89,6 +92,11 @@ class Crowd:
         self.counts: Counter[str] = Counter()
         self.gaps = 0
 
+    @property
+    def hot_file(self) -> int:
+        """The file of every second report, which the stalled ones follow."""
+        return self._files + self.counts["reports sent"] // 2 // MAX_EVENTS_OF_A_FILE
+
     def __len__(self) -> int:
         return len(self._clients)
 
@@ -123,7 +131,7 @@ class Crowd:
         file = self._random.randrange(self._files)
         sock = socket.socket()
         if role == "stalled":
-            file = 0
+            file = self.hot_file
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SMALL_BUFFER_BYTES)
         try:
             sock.connect((LOOPBACK, self._running.port))
@@ -231,23 +239,24 @@ class Crowd:
             self._publishers[sock.fileno()] = sock
             self._epoll.register(sock.fileno(), select.EPOLLIN)
             self._idle.append(sock)
-        # Every second one is of the file that the stalled ones follow.
-        even = self.counts["reports sent"] % 2 == 0
-        file = 0 if even else self._random.randrange(self._files)
+        is_hot = self.counts["reports sent"] % 2 == 0
+        file = self.hot_file if is_hot else self._random.randrange(self._files)
         self._seqs[file] += 1
         self._idle.pop().sendall(self._running.publication(file, self._seqs[file] + 1))
         self.counts["reports sent"] += 1
 
     def _answered(self, sock: socket.socket) -> None:
         answer = sock.recv(_RECEIVE_BYTES)
+        if not answer:
+            # It was idle for longer than a server keeps a connection.
+            del self._publishers[sock.fileno()]
+            self._idle = [one for one in self._idle if one is not sock]
+            sock.close()
+            return
         # Two of one file may change places on their way; the later wins.
         taken = answer.startswith(b"HTTP/1.1 200 ")
         self.counts["reports taken" if taken else "reports refused"] += 1
-        if answer:
-            self._idle.append(sock)
-        else:
-            del self._publishers[sock.fileno()]
-            sock.close()
+        self._idle.append(sock)
 
 
 def _poll(stream: bytes, *, after: int) -> bytes:
