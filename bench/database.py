@@ -24,6 +24,11 @@ where datname = current_database()
 """
 
 
+_SESSIONS = """
+select count(*) from pg_stat_activity where application_name like 'reelready%'
+"""
+
+
 @dataclass(frozen=True)
 class Database:
     """One database of one run."""
@@ -63,6 +68,14 @@ class Databases:
     def pids(self) -> list[int]:
         """Every process of the server."""
         return tree(self._postgres.pid)
+
+    async def sessions(self) -> int:
+        """How many sessions gateways hold now."""
+        connection = await asyncpg.connect(self._postgres.url)
+        try:
+            return int(await connection.fetchval(_SESSIONS))
+        finally:
+            await connection.close()
 
     async def version(self) -> str:
         """As it says itself."""

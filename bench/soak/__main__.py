@@ -44,7 +44,8 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         at_s: Since the crowd came.
         subscribers, connections, tasks: As the server counts them itself.
-        open_files: File descriptors of its process.
+        open_files: File descriptors of its process, but for sessions of its
+            pool, which grows as far as it is allowed to when it is needed.
     """
 
     at_s: float
@@ -98,16 +99,16 @@ async def _soak(options: argparse.Namespace) -> Soak:
         began_s = time.monotonic()
         crowd.churn(min(_WARM_S, options.seconds))
         crowd.leave()
-        base = await _settled(running, crowd, began_s)
+        base = await _settled(running, databases, crowd, began_s)
         _say("base line", base)
         during: list[State] = []
         began_s = time.monotonic()
         while (left_s := began_s + options.seconds - time.monotonic()) > 0:
             crowd.churn(min(_SAMPLE_S, left_s))
-            during.append(_state(running, crowd, began_s))
+            during.append(await _state(running, databases, crowd, began_s))
             _say("churning", during[-1])
         crowd.leave()
-        end = await _settled(running, crowd, began_s)
+        end = await _settled(running, databases, crowd, began_s)
         _say("end", end)
         machine = describe([], await databases.version())
     return Soak(
@@ -141,19 +142,23 @@ def problems(base: State, end: State, crowd: Crowd) -> list[str]:
     return found
 
 
-async def _settled(running: Running, crowd: Crowd, began_s: float) -> State:
+async def _settled(
+    running: Running, databases: Databases, crowd: Crowd, began_s: float
+) -> State:
     """Wait until the server has noticed that everybody left."""
     deadline_s = time.monotonic() + _SETTLE_S
     while time.monotonic() < deadline_s:
-        state = _state(running, crowd, began_s)
+        state = await _state(running, databases, crowd, began_s)
         if not (state.subscribers or state.connections):
             break
         await asyncio.sleep(1)
     await asyncio.sleep(_REST_S)
-    return _state(running, crowd, began_s)
+    return await _state(running, databases, crowd, began_s)
 
 
-def _state(running: Running, crowd: Crowd, began_s: float) -> State:
+async def _state(
+    running: Running, databases: Databases, crowd: Crowd, began_s: float
+) -> State:
     (pid,) = running.pids()
     metrics = _metrics(running.port)
     return State(
@@ -162,10 +167,13 @@ def _state(running: Running, crowd: Crowd, began_s: float) -> State:
         subscribers=metrics["subscribers"],
         connections=metrics["connections"],
         tasks=metrics["tasks"],
-        # Our own question is one of them.
-        open_files=len(os.listdir(f"/proc/{pid}/fd")),  # noqa: PTH208 - names are enough
+        open_files=_open_files(pid) - await databases.sessions(),
         pss_kib=pss_kib([pid]),
     )
+
+
+def _open_files(pid: int) -> int:
+    return len(os.listdir(f"/proc/{pid}/fd"))  # noqa: PTH208 - names are enough
 
 
 def _metrics(port: int) -> dict[str, int]:
