@@ -2,7 +2,7 @@
 Composition root: builds every object once, in start order, and takes it down
 in reverse.
 
-    pool -> history, append, newest, files -> hub, wheel -> feed, listener, ingest
+    pool -> history, files -> hub, wheel -> feed -> listener, append, ingest
          -> lot -> door (hot routes) and aiohttp (all others)
 """
 
@@ -27,7 +27,6 @@ from gateway.protocol.http import MAX_HEAD_BYTES
 from gateway.store.append import Append
 from gateway.store.files import Files
 from gateway.store.history import History
-from gateway.store.newest import Newest
 from gateway.store.pool import Pool
 from gateway.telemetry import Metrics, start_logging
 from gateway.uploads import Uploads
@@ -107,8 +106,7 @@ async def gateway(config: Config) -> AsyncIterator[Gateway]:
             )
         )
         history = History(pool)
-        newest = Newest()
-        feed = Feed(hub, history, newest, metrics)
+        feed = Feed(hub, history, metrics)
         listener = Listener(
             config.listen_database_url,
             ring=feed.ring,
@@ -116,7 +114,7 @@ async def gateway(config: Config) -> AsyncIterator[Gateway]:
             metrics=metrics,
             safety_look_s=config.safety_read_seconds,
         )
-        ingest = Ingest(Append(pool, config.deadlines, newest), metrics)
+        ingest = Ingest(Append(pool, config.deadlines, feed), metrics)
         for name, work in {
             "ingest": ingest.run(),
             "feed": feed.run(),

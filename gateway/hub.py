@@ -14,6 +14,9 @@ from contextlib import contextmanager
 
 from gateway.model import FileId, Reading, Seq
 
+CROWD = 4
+"""So many that fall behind together are not the last ones."""
+
 
 class Subscriber:
     """
@@ -164,12 +167,22 @@ class Hub:
         file = self._files.get(file_id)
         return Seq(0 if file is None else file.head)
 
-    async def behind(self, *, gather_s: float = 0) -> list[Subscriber]:
-        """Wait until someone is behind; take all who are and are not stalled."""
+    async def behind(
+        self, *, gather_s: float = 0, gather_crowd_s: float = 0
+    ) -> list[Subscriber]:
+        """
+        Wait until someone is behind; take all who are and are not stalled.
+
+        Args:
+            gather_s: To wait for others, from the first one.
+            gather_crowd_s: To wait longer if `CROWD` came in that time.
+        """
         taken: list[Subscriber] = []
         while not taken:
             await self._someone_is_behind.wait()
             await asyncio.sleep(gather_s)
+            if len(self._behind) >= CROWD:
+                await asyncio.sleep(gather_crowd_s)
             self._someone_is_behind.clear()
             taken = [one for one in self._behind if not one.stalled]
         # Who is stalled stays behind: it may not even have had its first reading.

@@ -9,15 +9,16 @@ The statement is the transaction, so nothing is locked while we think, and a
 batch costs two round trips.  A seq is only taken if, under the row's lock, it
 is still the next one: gapless and in commit order.  Whoever was overtaken by
 another gateway reads again, and so does whoever would deadlock, though the rows
-are locked in one order.  Nothing is answered before the commit.  A commit that notifies
-holds a database-wide lock, so the fewer and larger the transactions, the better.
+are locked in one order.  Nothing is answered before the commit.  A commit that
+notifies holds a database-wide lock, so the fewer and larger the transactions,
+the better.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Protocol
 
 import asyncpg
 import msgspec
@@ -44,7 +45,6 @@ from gateway.model import (
     Status,
 )
 from gateway.protocol import notification, sse
-from gateway.store.newest import Newest
 from gateway.store.pool import Connection, Pool
 
 INGEST_ID_LIFE = timedelta(days=3)
@@ -63,38 +63,39 @@ left join ingest_ids i on i.webhook_id = r.webhook_id
 # and which seq that rests on.  Rows come by file id, and so are they locked.  An
 # event of a file that moved meanwhile gets no file id, which the table refuses.
 _WRITE = """
-with moved as (
+with said as materialized (
+    select * from json_to_recordset($1::json)
+    as (file_id text, seq integer, state text, type text, sender text,
+        occurred_at timestamptz, rests_on integer, status text, attempt integer,
+        jobs text, progressed_at timestamptz, deadline_at timestamptz)
+), moved as (
     update files f
-    set seq = n.seq, status = n.status, attempt = n.attempt, state = n.state,
-        jobs = n.jobs, progressed_at = n.progressed_at, deadline_at = n.deadline_at
-    from unnest($1::text[], $2::integer[], $3::json[], $7::integer[], $8::text[],
-                $9::integer[], $10::json[], $11::timestamptz[], $12::timestamptz[])
-        as n (id, seq, state, rests_on, status, attempt, jobs, progressed_at,
-              deadline_at)
-    where f.id = n.id and f.seq = n.rests_on
+    set seq = n.seq, status = n.status, attempt = n.attempt, state = n.state::json,
+        jobs = n.jobs::json, progressed_at = n.progressed_at,
+        deadline_at = n.deadline_at
+    from said n
+    where n.rests_on is not null and f.id = n.file_id and f.seq = n.rests_on
     returning 1
 ), event as (
     insert into events (file_id, seq, state, type, sender, occurred_at, recorded_at)
-    select case when (select count(*) from moved) = $13 then file_id end,
-           seq, state, type, sender, occurred_at, $14
-    from unnest($1::text[], $2::integer[], $3::json[], $4::text[], $5::text[],
-                $6::timestamptz[])
-        as e (file_id, seq, state, type, sender, occurred_at)
+    select case when (select count(*) from moved) = $2 then file_id end,
+           seq, state::json, type, sender, occurred_at, $3
+    from said
 ), remembered as (
     insert into ingest_ids (webhook_id, digest, outcome, seq, expires_at)
-    select webhook_id, digest, outcome, seq, $19
-    from unnest($15::text[], $16::bytea[], $17::text[], $18::integer[])
-        as i (webhook_id, digest, outcome, seq)
+    select webhook_id, decode(digest, 'hex'), outcome, seq, $5
+    from json_to_recordset($4::json)
+        as (webhook_id text, digest text, outcome text, seq integer)
 )
-select pg_notify($20, payload) from unnest($21::text[]) as n (payload)
+select pg_notify($6, payload) from unnest($7::text[]) as n (payload)
 """
 
+_JSON = msgspec.json.Encoder()
 _STATE = msgspec.json.Decoder(FileState)
 _JOBS = msgspec.json.Decoder(dict[str, Job | int])
 
 _OVERTAKEN = (asyncpg.NotNullViolationError, asyncpg.UniqueViolationError)
 _MAX_ATTEMPTS = 5
-_NO_FILE = (None,) * 6
 
 
 class Incoming(Struct, frozen=True):
@@ -156,19 +157,18 @@ class _Batch:
             self.new_ids[incoming.webhook_id] = remembered
         return answer
 
-    def readings(self) -> Iterator[tuple[FileId, Reading]]:
-        """Tell what a reader who stood right before this batch would read."""
+    def readings(self) -> dict[FileId, Reading]:
+        """Tell what a reader who stands right before this batch would read."""
+        readings = {}
         for file_id, written in self.events.items():
             state = self.records[file_id].state
-            yield (
-                file_id,
-                Reading(
-                    head=state.seq,
-                    owner=state.owner,
-                    events=tuple(event for _, event in written),
-                    terminal=state.status.terminal,
-                ),
+            readings[file_id] = Reading(
+                head=state.seq,
+                owner=state.owner,
+                events=tuple(event for _, event in written),
+                terminal=state.status.terminal,
             )
+        return readings
 
     def _apply(self, incoming: Incoming, before: FileRecord) -> Answer:
         seq = before.state.seq
@@ -181,7 +181,7 @@ class _Batch:
         if lifecycle.coalesces(before, incoming.report, after, self.now):
             return Answer(Outcome.COALESCED, seq)
         seq = after.state.seq
-        data = msgspec.json.encode(after.state)
+        data = _JSON.encode(after.state)
         self.records[incoming.file_id] = after
         self.events.setdefault(incoming.file_id, []).append(
             (incoming.report, Event(seq, data, sse.event(seq, data)))
@@ -189,23 +189,36 @@ class _Batch:
         return Answer(Outcome.APPLIED, seq)
 
 
+class Followers(Protocol):
+    """Whoever delivers what is written, in this process."""
+
+    def committing(self, file_ids: Iterable[FileId]) -> None:
+        """Hear that these files are being written: their doorbells can wait."""
+
+    def committed(self, readings: Mapping[FileId, Reading]) -> None:
+        """Take what was committed, as a reader right before it would read it."""
+
+    def interrupted(self, file_ids: Iterable[FileId]) -> None:
+        """Hear that it failed, or that nobody knows."""
+
+
 class Append:
     """
     The only code that changes a file after it was registered.
 
     Args:
-        newest: Where to remember what was written, for readers of this process.
+        followers: In this process; all others hear the doorbell.
     """
 
     def __init__(
         self,
         pool: Pool,
         deadlines: Mapping[Status, timedelta],
-        newest: Newest | None = None,
+        followers: Followers | None = None,
     ) -> None:
         self._pool = pool
         self._deadlines = deadlines
-        self._newest = newest
+        self._followers = followers
 
     async def __call__(self, batch: Sequence[Incoming]) -> list[Answer | GatewayError]:
         """
@@ -239,59 +252,94 @@ class Append:
     async def _write(self, connection: Connection, work: _Batch) -> None:
         if not (work.events or work.new_ids):
             return
-        readings = dict(work.readings())
+        readings = work.readings()
+        if self._followers is None:
+            await self._commit(connection, work, readings)
+            return
+        self._followers.committing(readings)
+        try:
+            await self._commit(connection, work, readings)
+        except BaseException:
+            self._followers.interrupted(readings)
+            raise
+        self._followers.committed(readings)
+
+    async def _commit(
+        self,
+        connection: Connection,
+        work: _Batch,
+        readings: Mapping[FileId, Reading],
+    ) -> None:
         heads = {file_id: reading.head for file_id, reading in readings.items()}
         await connection.fetch(
             _WRITE,
-            *self._event_columns(work),
+            _JSON.encode(self._rows(work)),
             len(heads),
             work.now,
-            *_id_columns(work),
+            _JSON.encode(_id_rows(work)),
+            work.now + INGEST_ID_LIFE,
             notification.CHANNEL,
             list(notification.encode(heads)),
         )
-        if self._newest is not None:
-            for file_id, reading in readings.items():
-                self._newest.put(file_id, reading)
 
-    def _event_columns(self, work: _Batch) -> list[list[Any]]:
-        columns: list[list[Any]] = [[] for _ in range(12)]
+    def _rows(self, work: _Batch) -> list["_Row"]:
+        rows: list[_Row] = []
         for file_id in sorted(work.events):
             written = work.events[file_id]
-            for report, event in written[:-1]:
-                _add_row(columns, file_id, event, report, *_NO_FILE)
-            report, event = written[-1]
+            rows.extend(_row(file_id, report, event) for report, event in written)
             record = work.records[file_id]
-            state = record.state
-            _add_row(
-                columns,
-                file_id,
-                event,
-                report,
-                written[0][1].seq - 1,
-                state.status,
-                state.attempt,
-                msgspec.json.encode(record.jobs),
-                record.progressed_at,
-                lifecycle.deadline(state, self._deadlines),
-            )
-        return columns
+            last = rows[-1]
+            last.rests_on = written[0][1].seq - 1
+            last.status = record.state.status
+            last.attempt = record.state.attempt
+            last.jobs = _JSON.encode(record.jobs).decode()
+            last.progressed_at = record.progressed_at
+            last.deadline_at = lifecycle.deadline(record.state, self._deadlines)
+        return rows
 
 
-def _add_row(
-    columns: list[list[Any]], file_id: FileId, event: Event, report: Report, *file: Any
-) -> None:
-    row = (
+class _Row(Struct):
+    """One event, and with the last one of a file what becomes of the file."""
+
+    file_id: FileId
+    seq: Seq
+    state: str
+    type: str
+    sender: str | None
+    occurred_at: datetime
+    rests_on: int | None = None
+    status: Status | None = None
+    attempt: int | None = None
+    jobs: str | None = None
+    progressed_at: datetime | None = None
+    deadline_at: datetime | None = None
+
+
+def _row(file_id: FileId, report: Report, event: Event) -> _Row:
+    return _Row(
         file_id,
         event.seq,
-        event.data,
+        event.data.decode(),
         report.type,
         report.sender,
         report.occurred_at,
-        *file,
     )
-    for column, value in zip(columns, row, strict=True):
-        column.append(value)
+
+
+class _IdRow(Struct):
+    """What is answered to one webhook id."""
+
+    webhook_id: str
+    digest: str
+    outcome: Outcome
+    seq: Seq
+
+
+def _id_rows(work: _Batch) -> list[_IdRow]:
+    return [
+        _IdRow(webhook_id, digest.hex(), answer.outcome, answer.seq)
+        for webhook_id, (digest, answer) in work.new_ids.items()
+    ]
 
 
 async def _read(connection: Connection, batch: Sequence[Incoming]) -> _Batch:
@@ -326,14 +374,3 @@ def _job(stored: Job | int, state: FileState) -> Job:
     if isinstance(stored, int):
         return Job(attempt=stored, occurred_at=state.updated_at)
     return stored
-
-
-def _id_columns(work: _Batch) -> list[Any]:
-    remembered = work.new_ids.values()
-    return [
-        list(work.new_ids),
-        [digest for digest, _ in remembered],
-        [answer.outcome for _, answer in remembered],
-        [answer.seq for _, answer in remembered],
-        work.now + INGEST_ID_LIFE,
-    ]

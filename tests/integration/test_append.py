@@ -1,6 +1,7 @@
 """Several writers of one table: whoever is overtaken reads again."""
 
 import asyncio
+import json
 import random
 import secrets
 from contextlib import AsyncExitStack
@@ -14,7 +15,6 @@ from gateway.model import FileId, Outcome, Report, ReportType, Seq
 from gateway.store import append as append_module
 from gateway.store.append import Answer, Append, Incoming
 from gateway.store.history import History
-from gateway.store.newest import Newest
 from gateway.store.pool import Pool
 
 
@@ -147,11 +147,27 @@ async def test_whoever_would_deadlock_tries_again(gateway, pool):
     assert 2 == append.writes
 
 
-async def test_what_is_written_is_remembered_as_it_would_be_read(gateway, pool):
-    file_id = await gateway.new_file(owner="me")
-    newest = Newest()
+class Following:
+    """What followers were told, in order."""
 
-    await Append(pool, {}, newest)(
+    def __init__(self) -> None:
+        self.told: list[tuple[str, object]] = []
+
+    def committing(self, file_ids):
+        self.told.append(("committing", list(file_ids)))
+
+    def committed(self, readings):
+        self.told.append(("committed", dict(readings)))
+
+    def interrupted(self, file_ids):
+        self.told.append(("interrupted", list(file_ids)))
+
+
+async def test_followers_get_what_they_would_read(gateway, pool):
+    file_id = await gateway.new_file(owner="me")
+    following = Following()
+
+    await Append(pool, {}, following)(
         [
             incoming(file_id, "uploaded"),
             incoming(file_id, "failed", job_id="j-1"),
@@ -159,8 +175,55 @@ async def test_what_is_written_is_remembered_as_it_would_be_read(gateway, pool):
     )
 
     (read,) = (await History(pool).read([(file_id, 1)])).values()
-    assert read == newest.get(file_id)
+    assert [
+        ("committing", [file_id]),
+        ("committed", {file_id: read}),
+    ] == following.told
     assert (3, "me", True) == (read.head, read.owner, read.final)
+
+
+async def test_followers_hear_of_a_commit_that_failed(gateway, pool):
+    file_id = await gateway.new_file()
+    following = Following()
+
+    class Interrupted(Append):
+        async def _commit(self, *of_what):
+            if len(following.told) == 1:
+                raise asyncpg.DeadlockDetectedError("deadlock detected")
+            await super()._commit(*of_what)
+
+    await Interrupted(pool, {}, following)([incoming(file_id, "uploaded")])
+
+    assert ["committing", "interrupted", "committing", "committed"] == [
+        what for what, _ in following.told
+    ]
+
+
+async def test_what_users_and_senders_say_is_stored_as_it_was_said(gateway, pool):
+    """JSON in JSON, escapes in escapes: the table gets the bytes we answer with."""
+    said = 'a"\\b\x00\x1f\U0001f600\u2028</script>\\u0000'
+    file_id = await gateway.new_file(metadata={"said": said})
+    job_id = 'j\\"1'
+
+    await Append(pool, {})(
+        [
+            incoming(file_id, "uploaded", webhook_id='w\\"'),
+            incoming(file_id, "failed", job_id=job_id, sender='s\\"'),
+        ]
+    )
+
+    (read,) = (await History(pool).read([(file_id, 0)])).values()
+    assert [said] * 3 == [
+        json.loads(event.data)["metadata"]["said"] for event in read.events
+    ]
+    ((jobs, state),) = await gateway.fetch(
+        "select jobs::text, state::text from files where id = $1", file_id
+    )
+    assert [job_id] == list(json.loads(jobs))
+    assert state == read.events[-1].data.decode()
+    assert [('s\\"',)] == await gateway.fetch(
+        "select sender from events where file_id = $1 and seq = 3", file_id
+    )
 
 
 async def test_gateways_that_write_the_same_files_at_once_all_succeed(gateway):

@@ -12,3 +12,4 @@ settings.load_profile("without deadlines")
 @pytest.fixture(autouse=True)
 def nobody_waits_for_others(monkeypatch):
     monkeypatch.setattr(feed, "GATHER_S", 0)
+    monkeypatch.setattr(feed, "GATHER_CROWD_S", 0)

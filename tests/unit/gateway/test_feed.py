@@ -18,11 +18,10 @@ from hypothesis.stateful import (
 from gateway import feed as feed_module
 from gateway.errors import UnavailableError
 from gateway.feed import MAX_READ_CURSORS, Feed
-from gateway.hub import Hub
-from gateway.model import Event, FileId, Reading, Seq
+from gateway.hub import CROWD, Hub
+from gateway.model import Event, Reading, Seq
 from gateway.protocol.cursor import CURRENT, UNKNOWN
 from gateway.store.history import MAX_PAGE_EVENTS
-from gateway.store.newest import MAX_FILES, Newest
 from gateway.telemetry import Metrics
 from tests.unit.gateway.fakes import FILE, FakeHistory, RecordingSubscriber, settle
 
@@ -49,10 +48,8 @@ def retries_at_once(monkeypatch):
 
 
 @asynccontextmanager
-async def feeding(
-    hub: Hub, history: FakeHistory, newest: Newest | None = None
-) -> AsyncIterator[Feed]:
-    feed = Feed(hub, history, newest or Newest(), Metrics())
+async def feeding(hub: Hub, history: FakeHistory) -> AsyncIterator[Feed]:
+    feed = Feed(hub, history, Metrics())
     task = asyncio.create_task(feed.run())
     try:
         yield feed
@@ -295,7 +292,7 @@ async def test_looking_delivers_what_was_never_rung(hub):
 async def test_looking_for_nobody_asks_nothing(hub):
     history = FakeHistory({})
 
-    await Feed(hub, history, Newest(), Metrics()).look()
+    await Feed(hub, history, Metrics()).look()
 
     assert [] == history.looks
 
@@ -304,14 +301,14 @@ async def test_looking_says_when_the_database_is_away(hub):
     history = FakeHistory({FILE: 1})
     history.away = True
     with hub.joined(RecordingSubscriber()), pytest.raises(UnavailableError):
-        await Feed(hub, history, Newest(), Metrics()).look()
+        await Feed(hub, history, Metrics()).look()
 
 
-async def test_what_this_process_wrote_is_delivered_without_a_read(hub):
-    history, newest = FakeHistory({FILE: 1}), Newest()
+async def test_what_this_process_commits_is_delivered_without_a_read(hub):
+    history = FakeHistory({FILE: 1})
     ahead, level, stalled = (RecordingSubscriber(at) for at in (3, 1, 1))
     everybody = (ahead, level, stalled)
-    async with feeding(hub, history, newest) as feed:
+    async with feeding(hub, history) as feed:
         for one in everybody:
             hub.add(one)
         await settle()
@@ -320,63 +317,99 @@ async def test_what_this_process_wrote_is_delivered_without_a_read(hub):
             one.seqs.clear()
         ahead.cursor = 3
         stalled.stalled = True
-        newest.put(FILE, written(2, 3))
+        feed.committing([FILE])
         history.heads[FILE] = 3
 
+        feed.committed({FILE: written(2, 3)})
+        await settle()
         feed.ring([(FILE, Seq(3))])
+        await settle()
 
         assert [[], [2, 3], []] == [one.seqs for one in everybody]
-        await settle()
         assert reads == len(history.reads)
         hub.resume(stalled)
         await settle()
         assert [2, 3] == stalled.seqs
 
 
-@pytest.mark.parametrize("rung", [False, True])
-async def test_a_newcomer_is_read_the_table_whatever_is_remembered(hub, rung):
-    """Another process wrote since, while nobody here waited for the file."""
-    history, newest = FakeHistory({FILE: 3}), Newest()
-    newest.put(FILE, written(2))
-    one = RecordingSubscriber(1)
-    async with feeding(hub, history, newest) as feed:
+async def test_a_doorbell_that_overtakes_the_end_of_our_commit_waits_for_it(hub):
+    history, one = FakeHistory({FILE: 1}), RecordingSubscriber(1)
+    async with feeding(hub, history) as feed:
         hub.add(one)
-        if rung:
-            feed.ring([(FILE, Seq(2))])
+        await settle()
+        reads = len(history.reads)
+        feed.committing([FILE])
+        history.heads[FILE] = 2
+
+        feed.ring([(FILE, Seq(2))])
+        await settle()
+        assert [] == one.seqs
+        feed.committed({FILE: written(2)})
+        await settle()
+
+    assert [2] == one.seqs
+    assert reads == len(history.reads)
+
+
+async def test_a_doorbell_that_waited_is_heard_when_our_commit_is_interrupted(hub):
+    """It may have been committed, or the doorbell was another process's."""
+    history, one = FakeHistory({FILE: 1}), RecordingSubscriber(1)
+    async with feeding(hub, history) as feed:
+        hub.add(one)
+        await settle()
+        feed.committing([FILE])
+        history.heads[FILE] = 2
+        feed.ring([(FILE, Seq(2))])
+
+        feed.interrupted([FILE])
+        await settle()
+        assert [2] == one.seqs
+        history.heads[FILE] = 3
+        feed.ring([(FILE, Seq(3))])
         await settle()
 
     assert [2, 3] == one.seqs
 
 
-async def test_what_is_remembered_is_not_delivered_when_the_table_has_more(hub):
-    history, newest = FakeHistory({FILE: 1}), Newest()
-    one = RecordingSubscriber(1)
-    async with feeding(hub, history, newest) as feed:
+async def test_a_newcomer_is_read_the_table_whatever_was_committed(hub):
+    """Another process wrote meanwhile, and its doorbell was not heard yet."""
+    history, one = FakeHistory({FILE: 3}), RecordingSubscriber(1)
+    async with feeding(hub, history) as feed:
+        feed.committing([FILE])
+        hub.add(one)
+        feed.committed({FILE: written(2)})
+        await settle()
+
+    assert [2, 3] == one.seqs
+
+
+async def test_what_another_process_added_to_our_commit_is_read(hub):
+    history, one = FakeHistory({FILE: 1}), RecordingSubscriber(1)
+    async with feeding(hub, history) as feed:
         hub.add(one)
         await settle()
-        newest.put(FILE, written(2))
+        feed.committing([FILE])
         history.heads[FILE] = 3
 
-        feed.ring([(FILE, Seq(3)), (FILE, Seq(2))])
-        assert [] == one.seqs
+        feed.ring([(FILE, Seq(3))])
+        feed.committed({FILE: written(2)})
         await settle()
 
     assert [2, 3] == one.seqs
 
 
-async def test_a_reading_that_was_overtaken_from_memory_is_not_delivered_again(hub):
-    history, newest = FakeHistory({FILE: 1}), Newest()
-    one = RecordingSubscriber(1)
-    async with feeding(hub, history, newest) as feed:
+async def test_a_reading_that_our_commit_overtook_is_not_delivered_again(hub):
+    history, one = FakeHistory({FILE: 1}), RecordingSubscriber(1)
+    async with feeding(hub, history) as feed:
         hub.add(one)
         await settle()
 
-        def another_rings_first():
-            if one.cursor == 1:
-                newest.put(FILE, written(2))
-                feed.ring([(FILE, Seq(2))])
+        def we_commit_meanwhile() -> None:
+            history.during_read = lambda: None
+            feed.committing([FILE])
+            hub.hand_out(FILE, written(2))
 
-        history.during_read = another_rings_first
+        history.during_read = we_commit_meanwhile
         history.heads[FILE] = 2
         ring(hub, 2)
         await settle()
@@ -384,15 +417,53 @@ async def test_a_reading_that_was_overtaken_from_memory_is_not_delivered_again(h
     assert [2] == one.seqs
 
 
-def test_only_the_last_files_are_remembered():
-    newest = Newest()
-    for number in range(MAX_FILES + 1):
-        newest.put(FileId(f"f-{number}"), written(2))
-    newest.put(FileId("f-1"), written(3))
-    newest.put(FileId("f-new"), written(2))
+async def test_the_writer_does_not_suffer_from_what_delivering_raises(hub):
+    class Broken(RecordingSubscriber):
+        def deliver(self, reading):
+            if self.seqs:
+                raise RuntimeError
+            super().deliver(reading)
 
-    assert newest.get(FileId("f-0")) is newest.get(FileId("f-2")) is None
-    assert 3 == newest.get(FileId("f-1")).head
+    caught = []
+    asyncio.get_running_loop().set_exception_handler(
+        lambda _, context: caught.append(context["exception"])
+    )
+    history, one = FakeHistory({FILE: 1}), Broken(0)
+    async with feeding(hub, history) as feed:
+        hub.add(one)
+        await settle()
+
+        feed.committed({FILE: written(2)})
+        await settle()
+
+    assert [RuntimeError] == [type(error) for error in caught]
+
+
+async def test_few_who_fall_behind_do_not_wait_for_a_crowd(hub, monkeypatch):
+    monkeypatch.setattr(feed_module, "GATHER_CROWD_S", 3600)
+    history = FakeHistory({f"f-{n}": 1 for n in range(CROWD)})
+    few = [RecordingSubscriber(file_id=f"f-{n}") for n in range(CROWD - 1)]
+    async with feeding(hub, history):
+        for one in few:
+            hub.add(one)
+        await settle()
+
+    assert [[1]] * len(few) == [one.seqs for one in few]
+
+
+async def test_a_crowd_waits_for_its_rest(hub, monkeypatch):
+    monkeypatch.setattr(feed_module, "GATHER_CROWD_S", 0.05)
+    history = FakeHistory({f"f-{n}": 1 for n in range(2 * CROWD)})
+    crowd = [RecordingSubscriber(file_id=f"f-{n}") for n in range(2 * CROWD)]
+    async with feeding(hub, history):
+        for one in crowd[:CROWD]:
+            hub.add(one)
+        await settle()
+        for one in crowd[CROWD:]:
+            hub.add(one)
+        await asyncio.sleep(0.1)
+
+    assert 1 == len(history.reads)
 
 
 def written(*seqs: int) -> Reading:
@@ -415,8 +486,7 @@ class FeedMachine(RuleBasedStateMachine):
         self.loop = asyncio.new_event_loop()
         self.hub = Hub()
         self.history = FakeHistory({"f-1": 1, "f-2": 5}, page=3)
-        self.newest = Newest()
-        self.feed = Feed(self.hub, self.history, self.newest, Metrics())
+        self.feed = Feed(self.hub, self.history, Metrics())
         self.work = self.loop.create_task(self.feed.run())
         self.starts: dict[RecordingSubscriber, int] = {}
         self.missed_a_ring = False
@@ -430,11 +500,24 @@ class FeedMachine(RuleBasedStateMachine):
         before = self.history.heads[file]
         self.history.heads[file] += count
         if by_us:
-            self.newest.put(file, written(*range(before + 1, before + count + 1)))
+            self.feed.committing([file])
         if rung:
             self.ring(file, 0)
-        else:
+        if by_us:
+            seqs = range(before + 1, before + count + 1)
+            self.loop.call_soon(self.feed.committed, {file: written(*seqs)})
+        elif not rung:
             self.missed_a_ring = True
+
+    @rule(file=files, count=st.integers(0, 2), rung=st.booleans())
+    def commit_and_lose_the_answer(self, file, count, rung):
+        self.feed.committing([file])
+        self.history.heads[file] += count
+        if rung:
+            self.ring(file, 0)
+        elif count:
+            self.missed_a_ring = True
+        self.feed.interrupted([file])
 
     @rule(file=files, back=st.integers(0, 4))
     def ring(self, file, back):

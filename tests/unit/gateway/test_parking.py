@@ -18,7 +18,6 @@ from gateway.parking import (
     spread_retry_ms,
 )
 from gateway.protocol import cursor
-from gateway.store.newest import Newest
 from gateway.telemetry import Metrics
 from tests.unit.gateway.fakes import FILE, FakeHistory, settle
 from tests.unit.gateway.turned import TurnedWheel
@@ -80,7 +79,7 @@ class Place:
         self.hub, self.wheel, self.metrics = Hub(), TurnedWheel(), Metrics()
         self.history = FakeHistory({FILE: 1, "f-2": 1})
         self.lot = Lot(self.hub, self.wheel, self.metrics, heartbeat_s=HEARTBEAT_S)
-        self.feed = Feed(self.hub, self.history, Newest(), self.metrics)
+        self.feed = Feed(self.hub, self.history, self.metrics)
 
     def poll(self, *, after=1, wait_s=5, whole=False, viewer=EVERYTHING, prefers=False):
         line = RecordingLine()

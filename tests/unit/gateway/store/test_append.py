@@ -40,7 +40,7 @@ def test_each_report_is_decided_against_those_before_it():
         Answer(Outcome.DUPLICATE, Seq(4)),
     ] == answers
     assert [2, 3, 4] == [event.seq for _, event in work.events[FILE]]
-    ((_, reading),) = work.readings()
+    (reading,) = work.readings().values()
     assert (4, True, [2, 3, 4]) == (
         reading.head,
         reading.final,

@@ -12,7 +12,6 @@ from gateway.ingest import Ingest
 from gateway.model import Seq
 from gateway.parking import Lot
 from gateway.store.append import Answer, Incoming
-from gateway.store.newest import Newest
 from gateway.telemetry import Metrics
 from gateway.web.access import Access
 from gateway.web.door import Connection, Door
@@ -147,7 +146,7 @@ class Rooms:
             self.hub, self.wheel, self.metrics, heartbeat_s=config.heartbeat_seconds
         )
         access = Access(config, self.hub)
-        self._feed = Feed(self.hub, self.history, Newest(), self.metrics)
+        self._feed = Feed(self.hub, self.history, self.metrics)
         self._ingest = Ingest(self._append, self.metrics)
         self.door = Door(
             waiting=Waiting(config, self.lot, access),
