@@ -19,7 +19,7 @@ A lost doorbell costs a delay: `look` asks the table itself.
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from gateway.errors import UnavailableError
 from gateway.hub import Hub, Subscriber
@@ -39,6 +39,9 @@ GATHER_CROWD_S = 0.004
 And from there, if many did: a read costs as much CPU as ten cursors in it, so
 10,000 clients that come in a second are read 50 at a time.
 """
+
+HOLD_S = 0.1
+"""A doorbell waits so long for a commit of our own, which may be stuck."""
 
 _RETRY_S = (0.0, 0.1, 0.2, 0.5, 1.0)
 
@@ -76,21 +79,19 @@ class Feed:
             else:
                 self._committing[file_id] = max(heard, head)
 
-    def committing(self, file_ids: Iterable[FileId]) -> None:
+    def committing(self, file_ids: Collection[FileId]) -> None:
         """Hear that this process is writing these files."""
         for file_id in file_ids:
             self._committing.setdefault(file_id, Seq(0))
+        asyncio.get_running_loop().call_later(HOLD_S, self.interrupted, file_ids)
 
     def committed(self, readings: Mapping[FileId, Reading]) -> None:
-        """Deliver what was committed; the writer does not wait for that."""
+        """Deliver what was committed; what goes wrong there is not the writer's."""
         asyncio.get_running_loop().call_soon(self._hand_out, readings)
 
-    def interrupted(self, file_ids: Iterable[FileId]) -> None:
-        """Hear the doorbells that waited for a commit which may not have been."""
-        for file_id in file_ids:
-            heard = self._committing.pop(file_id, Seq(0))
-            if heard:
-                self._hub.ring(((file_id, heard),))
+    def interrupted(self, file_ids: Collection[FileId]) -> None:
+        """Hear the doorbells that waited for a commit, and hold no others."""
+        self._hub.ring(self._let_go(file_ids).items())
 
     async def look(self) -> None:
         """
@@ -136,12 +137,23 @@ class Feed:
                 elif reading is not None:
                     self._hub.ring(((one.file_id, reading.head),))
 
+    def _let_go(self, file_ids: Iterable[FileId]) -> dict[FileId, Seq]:
+        heard = ((one, self._committing.pop(one, Seq(0))) for one in file_ids)
+        return {file_id: head for file_id, head in heard if head}
+
     def _hand_out(self, readings: Mapping[FileId, Reading]) -> None:
+        heard = self._let_go(readings)
         for file_id, reading in readings.items():
-            heard = self._committing.pop(file_id, Seq(0))
-            self._hub.hand_out(file_id, reading)
-            if heard > reading.head:
-                self._hub.ring(((file_id, heard),))
+            try:
+                self._hub.hand_out(file_id, reading)
+            except Exception:  # noqa: BLE001 - one subscriber must not silence the others
+                _log.exception("cannot deliver %s; it is read again", file_id)
+                self._hub.ring(((file_id, reading.head),))
+        self._hub.ring(
+            (file_id, head)
+            for file_id, head in heard.items()
+            if head > readings[file_id].head
+        )
 
     def _postpone(
         self, subscribers: list[Subscriber], error: UnavailableError, *, refuse: bool

@@ -162,11 +162,6 @@ class Hub:
             for file_id, file in self._files.items()
         }
 
-    def head(self, file_id: FileId) -> Seq:
-        """Tell the newest seq known of a file; 0 of one that nobody waits for."""
-        file = self._files.get(file_id)
-        return Seq(0 if file is None else file.head)
-
     async def behind(
         self, *, gather_s: float = 0, gather_crowd_s: float = 0
     ) -> list[Subscriber]:
@@ -175,13 +170,13 @@ class Hub:
 
         Args:
             gather_s: To wait for others, from the first one.
-            gather_crowd_s: To wait longer if `CROWD` came in that time.
+            gather_crowd_s: To wait longer if `CROWD` are behind by then.
         """
         taken: list[Subscriber] = []
         while not taken:
             await self._someone_is_behind.wait()
             await asyncio.sleep(gather_s)
-            if len(self._behind) >= CROWD:
+            if sum(not one.stalled for one in self._behind) >= CROWD:
                 await asyncio.sleep(gather_crowd_s)
             self._someone_is_behind.clear()
             taken = [one for one in self._behind if not one.stalled]

@@ -19,10 +19,14 @@ Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
 ACQUIRE_TIMEOUT_S = 2.0
 STATEMENT_TIMEOUT_S = 10.0
 
-_BY_KEY = "set plan_cache_mode = force_generic_plan; set enable_seqscan = off"
+_BY_KEY = """
+set plan_cache_mode = force_generic_plan;
+set enable_seqscan = off; set enable_hashjoin = off; set enable_mergejoin = off
+"""
 """
 Every statement here finds rows by key, for one report or for hundreds: planned
-once, and never as a scan because the tables were small on that day.
+once, and never as a scan, of a table or of an index, because the tables were
+small on that day.
 """
 
 _OURS = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)

@@ -19,7 +19,7 @@ from gateway import feed as feed_module
 from gateway.errors import UnavailableError
 from gateway.feed import MAX_READ_CURSORS, Feed
 from gateway.hub import CROWD, Hub
-from gateway.model import Event, Reading, Seq
+from gateway.model import Event, FileId, Reading, Seq
 from gateway.protocol.cursor import CURRENT, UNKNOWN
 from gateway.store.history import MAX_PAGE_EVENTS
 from gateway.telemetry import Metrics
@@ -417,26 +417,51 @@ async def test_a_reading_that_our_commit_overtook_is_not_delivered_again(hub):
     assert [2] == one.seqs
 
 
-async def test_the_writer_does_not_suffer_from_what_delivering_raises(hub):
+async def test_what_delivering_raises_is_neither_the_writers_nor_other_files(
+    hub, caplog
+):
     class Broken(RecordingSubscriber):
+        broken = False
+
         def deliver(self, reading):
-            if self.seqs:
+            if self.broken:
+                self.broken = False
                 raise RuntimeError
             super().deliver(reading)
 
-    caught = []
-    asyncio.get_running_loop().set_exception_handler(
-        lambda _, context: caught.append(context["exception"])
-    )
-    history, one = FakeHistory({FILE: 1}), Broken(0)
+    history = FakeHistory({FILE: 1, "f-2": 1})
+    one, other = Broken(0), RecordingSubscriber(0, file_id="f-2")
+    async with feeding(hub, history) as feed:
+        for each in (one, other):
+            hub.add(each)
+        await settle()
+        one.broken = True
+        history.heads = {FILE: 2, "f-2": 2}
+
+        feed.committing([FILE, FileId("f-2")])
+        feed.committed({FILE: written(2), FileId("f-2"): written(2)})
+        await settle()
+
+    assert [1, 2] == one.seqs == other.seqs
+    assert {} == feed._committing
+    assert "cannot deliver f-1" in caplog.text
+
+
+async def test_a_doorbell_does_not_wait_for_a_commit_that_is_stuck(hub, monkeypatch):
+    monkeypatch.setattr(feed_module, "HOLD_S", 0)
+    history, one = FakeHistory({FILE: 1}), RecordingSubscriber(1)
     async with feeding(hub, history) as feed:
         hub.add(one)
         await settle()
-
-        feed.committed({FILE: written(2)})
+        feed.committing([FILE])
+        history.heads[FILE] = 2
+        feed.ring([(FILE, Seq(2))])
+        await settle()
+        history.heads[FILE] = 3
+        feed.ring([(FILE, Seq(3))])
         await settle()
 
-    assert [RuntimeError] == [type(error) for error in caught]
+    assert [2, 3] == one.seqs
 
 
 async def test_few_who_fall_behind_do_not_wait_for_a_crowd(hub, monkeypatch):
@@ -451,19 +476,39 @@ async def test_few_who_fall_behind_do_not_wait_for_a_crowd(hub, monkeypatch):
     assert [[1]] * len(few) == [one.seqs for one in few]
 
 
+async def test_those_who_are_stalled_are_no_crowd(hub, monkeypatch):
+    monkeypatch.setattr(feed_module, "GATHER_CROWD_S", 3600)
+    history = FakeHistory({f"f-{n}": 1 for n in range(CROWD)} | {FILE: 1})
+    stalled = [RecordingSubscriber(file_id=f"f-{n}") for n in range(CROWD)]
+    one = RecordingSubscriber()
+    async with feeding(hub, history):
+        for each in stalled:
+            each.stalled = True
+            hub.add(each)
+        hub.add(one)
+        await settle()
+
+    assert [1] == one.seqs
+
+
 async def test_a_crowd_waits_for_its_rest(hub, monkeypatch):
     monkeypatch.setattr(feed_module, "GATHER_CROWD_S", 0.05)
     history = FakeHistory({f"f-{n}": 1 for n in range(2 * CROWD)})
+    was_read = asyncio.Event()
+    history.during_read = was_read.set
     crowd = [RecordingSubscriber(file_id=f"f-{n}") for n in range(2 * CROWD)]
     async with feeding(hub, history):
         for one in crowd[:CROWD]:
             hub.add(one)
         await settle()
+        assert not was_read.is_set()
         for one in crowd[CROWD:]:
             hub.add(one)
-        await asyncio.sleep(0.1)
+        await was_read.wait()
+        await settle()
 
     assert 1 == len(history.reads)
+    assert [[1]] * len(crowd) == [one.seqs for one in crowd]
 
 
 def written(*seqs: int) -> Reading:
@@ -490,34 +535,54 @@ class FeedMachine(RuleBasedStateMachine):
         self.work = self.loop.create_task(self.feed.run())
         self.starts: dict[RecordingSubscriber, int] = {}
         self.missed_a_ring = False
+        self.under_way: set[str] = set()
         self.run()
 
     def run(self) -> None:
         self.loop.run_until_complete(settle())
 
-    @rule(file=files, count=st.integers(1, 8), rung=st.booleans(), by_us=st.booleans())
-    def commit(self, file, count, rung, by_us):
-        before = self.history.heads[file]
+    def call(self, function, *arguments) -> None:
+        async def inside() -> None:
+            function(*arguments)
+
+        self.loop.run_until_complete(inside())
+
+    @rule(file=files, count=st.integers(1, 8), rung=st.booleans())
+    def another_process_commits(self, file, count, rung):
         self.history.heads[file] += count
-        if by_us:
-            self.feed.committing([file])
         if rung:
             self.ring(file, 0)
-        if by_us:
-            seqs = range(before + 1, before + count + 1)
-            self.loop.call_soon(self.feed.committed, {file: written(*seqs)})
-        elif not rung:
+        else:
             self.missed_a_ring = True
 
-    @rule(file=files, count=st.integers(0, 2), rung=st.booleans())
-    def commit_and_lose_the_answer(self, file, count, rung):
-        self.feed.committing([file])
-        self.history.heads[file] += count
-        if rung:
-            self.ring(file, 0)
-        elif count:
+    @rule(file=files)
+    def we_begin_to_commit(self, file):
+        if file not in self.under_way:
+            self.under_way.add(file)
+            self.call(self.feed.committing, [file])
+
+    @rule(
+        file=files,
+        count=st.integers(1, 8),
+        rung=st.booleans(),
+        end=st.sampled_from(["answered", "answer lost", "failed"]),
+    )
+    def we_end(self, file, count, rung, end):
+        if file not in self.under_way:
+            return
+        self.under_way.remove(file)
+        if end != "failed":
+            before = self.history.heads[file]
+            self.history.heads[file] += count
+            if rung:
+                self.ring(file, 0)
+        if end == "answered":
+            seqs = range(before + 1, before + count + 1)
+            self.call(self.feed.committed, {file: written(*seqs)})
+            return
+        self.call(self.feed.interrupted, [file])
+        if end == "answer lost" and not rung:
             self.missed_a_ring = True
-        self.feed.interrupted([file])
 
     @rule(file=files, back=st.integers(0, 4))
     def ring(self, file, back):
@@ -586,7 +651,9 @@ class FeedMachine(RuleBasedStateMachine):
         for one in self.starts:
             one.full_after = None
             self.hub.resume(one)
+        self.call(self.feed.interrupted, self.under_way)
         self.run()
+        assert {} == self.feed._committing
         if self.missed_a_ring:
             self.look()
             self.run()
