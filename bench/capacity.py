@@ -44,16 +44,19 @@ def parts(record: Record, contestants: list[str]) -> dict[str, str]:
     link = f"[{record.name}](../bench/results/{record.name}.md)"
     source = f"Record: {link}."
     written = {}
-    if "waiting" in record.scenarios:
-        table = waiting_table(record.samples)
-        written["waiting"] = f"{table}\n\nPer minute. {source}"
     if len(record.scenarios) > 3:
         bars = bars_table(judged(record.samples, record.scenarios))
         written["bars"] = f"{bars}\n\n{source}"
     for scenario in record.scenarios:
-        if scenario != "waiting":
-            table = scenario_table(record.samples, scenario, contestants)
-            written[scenario] = f"{table}\n\n{source}"
+        if scenario == "waiting":
+            tables = [f"{waiting_table(record.samples)}\n\nPer minute."]
+        else:
+            tables = [scenario_table(record.samples, scenario, contestants)]
+        results = judged(record.samples, [scenario])
+        # A longer record shows them all together.
+        if results and "bars" not in written:
+            tables.append(bars_table(results))
+        written[scenario] = "\n\n".join([*tables, source])
     return written
 
 

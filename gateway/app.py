@@ -10,8 +10,10 @@ import asyncio
 import gc
 import logging
 import signal
-from collections.abc import AsyncIterator, Callable, Coroutine
+import socket
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 from ssl import SSLContext
 from typing import Any, cast
 
@@ -22,6 +24,7 @@ from gateway.config import Config
 from gateway.feed import Feed
 from gateway.hub import Hub
 from gateway.ingest import Ingest
+from gateway.inherited import listening_sockets
 from gateway.parking import Lot
 from gateway.protocol.http import MAX_HEAD_BYTES
 from gateway.store.append import Append
@@ -72,18 +75,36 @@ class Gateway:
 
     @asynccontextmanager
     async def listening(
-        self, host: str, port: int, *, ssl: SSLContext | None = None
+        self,
+        host: str,
+        port: int,
+        *,
+        inherited: Sequence[socket.socket] = (),
+        ssl: SSLContext | None = None,
     ) -> AsyncIterator[asyncio.Server]:
-        """Listen for the length of the block, then say goodbye to everybody."""
-        loop = asyncio.get_running_loop()
-        server = await loop.create_server(
-            self._door, host, port, backlog=BACKLOG, ssl=ssl
+        """
+        Listen for the length of the block, then say goodbye to everybody.
+
+        Args:
+            inherited: To listen on instead of `host` and `port`.
+        """
+        listen = partial(
+            asyncio.get_running_loop().create_server,
+            self._door,
+            backlog=BACKLOG,
+            ssl=ssl,
         )
-        bound_peers(server)
+        if inherited:
+            servers = [await listen(sock=one) for one in inherited]
+        else:
+            servers = [await listen(host, port)]
+        for server in servers:
+            bound_peers(server)
         try:
-            yield server
+            yield servers[0]
         finally:
-            server.close()
+            for server in servers:
+                server.close()
             self.hub.drain()
             self._door.close()
 
@@ -114,7 +135,7 @@ async def gateway(config: Config) -> AsyncIterator[Gateway]:
             metrics=metrics,
             safety_look_s=config.safety_read_seconds,
         )
-        ingest = Ingest(Append(pool, config.deadlines, feed), metrics)
+        ingest = Ingest(Append(pool, config.silences, feed), metrics)
         for name, work in {
             "ingest": ingest.run(),
             "feed": feed.run(),
@@ -131,7 +152,7 @@ async def gateway(config: Config) -> AsyncIterator[Gateway]:
         app.add_routes(
             routes(
                 files=FileRoutes(
-                    config, access, Files(pool, config.deadlines), history, uploads
+                    config, access, Files(pool, config.silences), history, uploads
                 ),
                 health=Health(
                     hub, metrics, listening=listener.listening.is_set, ping=pool.ping
@@ -170,9 +191,14 @@ async def serve(config: Config) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    async with gateway(config) as one, one.listening(config.host, config.port):
+    inherited = listening_sockets()
+    async with (
+        gateway(config) as one,
+        one.listening(config.host, config.port, inherited=inherited) as server,
+    ):
         _spare_the_collector()
-        _log.info("serving on %s:%d", config.host, config.port)
+        for sock in server.sockets:
+            _log.info("serving on %s:%d", *sock.getsockname()[:2])
         await stop.wait()
         _log.info("draining")
 

@@ -27,11 +27,19 @@ LOCAL_API_KEY = "local"
 LOCAL_INGEST_SECRET = "whsec_cmVlbHJlYWR5LWxvY2FsLW9ubHktc2VjcmV0LTAwMDE="  # noqa: S105 - public on purpose, refused by `serve`
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_FUNCTION = re.compile(r"[\w:$-]{1,170}", re.ASCII)
 
 
 def _text(raw: str) -> str:
     if not raw:
         msg = "is empty"
+        raise ValueError(msg)
+    return raw
+
+
+def _function(raw: str) -> str:
+    if not _FUNCTION.fullmatch(raw):
+        msg = f"{raw!r} is not the name or ARN of a Lambda function"
         raise ValueError(msg)
     return raw
 
@@ -232,6 +240,14 @@ class Config:
     conversion_deadline_seconds: int = _setting(
         _number(1, 31_536_000), 21_600, about="silence of a conversion that is failure"
     )
+    silence_seconds: int = _setting(
+        _number(1, 31_536_000), 120, about="without a word of a file: AWS is asked"
+    )
+    converter_function: str = _setting(
+        _function,
+        "",
+        about="Lambda that starts conversions, to be invoked again if need be",
+    )
     safety_read_seconds: int = _setting(
         _number(1, 3600), 60, about="between looks for missed notifications"
     )
@@ -288,6 +304,18 @@ class Config:
             Status.AWAITING_UPLOAD: timedelta(seconds=self.upload_deadline_seconds),
             Status.UPLOADED: timedelta(seconds=self.start_deadline_seconds),
             Status.CONVERTING: timedelta(seconds=self.conversion_deadline_seconds),
+        }
+
+    @property
+    def silence(self) -> timedelta:
+        """After how long without a word a file is looked into."""
+        return timedelta(seconds=self.silence_seconds)
+
+    @property
+    def silences(self) -> dict[Status, timedelta]:
+        """The same for each stage: no later than its deadline."""
+        return {
+            status: min(self.silence, life) for status, life in self.deadlines.items()
         }
 
     def refuse_local_secrets(self) -> None:

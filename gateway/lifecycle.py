@@ -130,10 +130,10 @@ def repeats(record: FileRecord, report: Report) -> bool:
     )
 
 
-def deadline(state: FileState, limits: Mapping[Status, timedelta]) -> datetime | None:
-    """When silence about a file in this state must end it; None: never."""
-    limit = limits.get(state.status)
-    return None if limit is None else state.updated_at + limit
+def look_at(state: FileState, silences: Mapping[Status, timedelta]) -> datetime | None:
+    """When silence about a file in this state is looked into; None: never."""
+    silence = silences.get(state.status)
+    return None if silence is None else state.updated_at + silence
 
 
 def _attempt_of(record: FileRecord, report: Report) -> int:

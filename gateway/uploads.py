@@ -23,7 +23,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from gateway.errors import ConfigError, UnavailableError
 from gateway.model import FileId
-from gateway.protocol.registration import Registration
+from gateway.protocol.registration import Registration, extension
 
 _log = logging.getLogger("reelready.uploads")
 
@@ -100,7 +100,7 @@ class Uploads:
             raise UnavailableError("uploads cannot be signed") from error
 
     async def _sign(self, file_id: FileId, said: Registration, now: datetime) -> Upload:
-        key = f"{self._prefix}{file_id}{said.extension}"
+        key = f"{self._prefix}{file_id}{extension(said.name)}"
         expires_at = now + timedelta(seconds=self._life_s)
         if said.upload == "post":
             return await self._sign_post(key, file_id, said, expires_at)

@@ -22,6 +22,11 @@ from lambdas import clients
 from lambdas.errors import NoPlaylistError, PlaylistError
 from lambdas.gateway import Gateway
 from lambdas.job_events import JobEvent, job_event
+from lambdas.job_reports import (
+    failure_report,
+    no_playlist_report,
+    progress_report,
+)
 from lambdas.log import log
 from lambdas.manifest import (
     Manifest,
@@ -31,25 +36,10 @@ from lambdas.manifest import (
     with_variants,
 )
 from lambdas.playlist import MAX_PLAYLIST_BYTES, parse_master
-from lambdas.reports import Report, number, reported_error
+from lambdas.reports import Report
 from lambdas.settings import GatewaySettings, output_prefix
 
 SENDER = "hls_file_manifest_saver"
-
-_PHASES = {"PROBING", "TRANSCODING", "UPLOADING"}
-_WHOLE = 100
-
-_ERROR_CODES = {
-    1010: "input_unreadable",
-    1020: "no_video",
-    1030: "unsupported_format",
-    1075: "input_unreadable",
-    1076: "input_unreadable",
-    1092: "input_unreadable",
-    1401: "storage_denied",
-    1404: "input_missing",
-}
-"""MediaConvert's codes that say more than that the conversion failed."""
 
 
 def handler(event: object, context: object) -> dict[str, str]:  # noqa: ARG001 - AWS passes it
@@ -119,9 +109,7 @@ class Saver:
             manifest = self._manifest(job)
         except NoPlaylistError as problem:
             log("error", "job.without_playlist", job_id=job.job_id, reason=problem)
-            message = "The conversion ended without a playlist that can be played."
-            error = reported_error("output_missing", message)
-            self._report(job, {"type": "failed", "error": error})
+            self._report(job, no_playlist_report())
         else:
             content = {**manifest, "sender": SENDER}
             self.gateway.manifest(job.file_id, job.cause, content)
@@ -162,29 +150,18 @@ class Saver:
 
 
 def _progress(job: JobEvent) -> Report:
-    """Percent and phase where MediaConvert gives them; it may give neither."""
-    report: Report = {"type": "progress"}
     progress = job.detail.get("jobProgress")
     if not isinstance(progress, dict):
-        return report
-    phase = progress.get("currentPhase")
-    if isinstance(phase, str) and phase in _PHASES:
-        report["phase"] = phase.lower()
-    percent = number(progress.get("jobPercentComplete"))
-    if percent is not None and 0 <= percent <= _WHOLE:
-        report["percent"] = int(percent)
-    return report
+        progress = {}
+    return progress_report(
+        progress.get("currentPhase"), progress.get("jobPercentComplete")
+    )
 
 
 def _failure(job: JobEvent) -> Report:
     code, message = job.detail.get("errorCode"), job.detail.get("errorMessage")
-    known = _ERROR_CODES.get(code) if type(code) is int else None
-    text = (
-        message if isinstance(message, str) and message.strip() else "no reason given"
-    )
-    error = reported_error(known or "conversion_failed", text)
-    log("warning", "job.failed", job_id=job.job_id, aws_code=code, reason=text)
-    return {"type": "failed", "error": error}
+    log("warning", "job.failed", job_id=job.job_id, aws_code=code, reason=message)
+    return failure_report(code, message)
 
 
 def _says_missing(problem: Exception) -> bool:

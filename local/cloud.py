@@ -13,6 +13,7 @@ import os
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from dataclasses import replace
 from typing import Any
 
 import aiohttp
@@ -25,8 +26,10 @@ from local.database_url import where
 from local.environment import (
     ACCESS_KEY,
     CODE,
+    CONVERTER,
     LOOPBACK,
     REGION,
+    SAVER,
     SECRET_KEY,
     UPLOAD_PREFIX,
     Endpoints,
@@ -35,6 +38,7 @@ from local.environment import (
     s3_client,
 )
 from local.events import EventRouter
+from local.lambda_api import lambda_api
 from local.lambda_runtime import LambdaFunction
 from local.logs import logged
 from local.mediaconvert import MediaConvert
@@ -170,10 +174,10 @@ class _Cloud:
         async with asyncio.TaskGroup() as both:
             both.create_task(deploy_bucket(s3_url, origins=_origins(self.port)))
             both.create_task(self._leave.enter_async_context(mediaconvert))
-        await self._start_functions(router, endpoints)
-        return endpoints
+        lambda_url = await self._start_functions(router, endpoints)
+        return replace(endpoints, lambda_url=lambda_url)
 
-    async def _start_functions(self, router: EventRouter, endpoints: Endpoints) -> None:
+    async def _start_functions(self, router: EventRouter, endpoints: Endpoints) -> str:
         converter, saver = [
             await self._events.enter_async_context(
                 LambdaFunction(
@@ -184,15 +188,16 @@ class _Cloud:
                 )
             )
             for name, module in (
-                ("VideoMediaConverter", "video_media_converter"),
-                ("HLSFileManifestSaver", "hls_file_manifest_saver"),
+                (CONVERTER, "video_media_converter"),
+                (SAVER, "hls_file_manifest_saver"),
             )
         ]
-        router.add_notification(
-            "VideoMediaConverter", converter.invoke, prefix=UPLOAD_PREFIX
-        )
-        router.add_rule("HLSFileManifestSaver", _JOB_CHANGES, saver.invoke)
+        router.add_notification(CONVERTER, converter.invoke, prefix=UPLOAD_PREFIX)
+        router.add_rule(SAVER, _JOB_CHANGES, saver.invoke)
         await self._events.enter_async_context(router)
+        functions = {CONVERTER: converter.invoke, SAVER: saver.invoke}
+        api = await self._events.enter_async_context(lambda_api(functions))
+        return await self._serve(api, socket.create_server((LOOPBACK, 0)))
 
     def _s3_socket(self) -> socket.socket:
         """

@@ -19,6 +19,8 @@ ACCESS_KEY = "local"
 SECRET_KEY = "reelready-local-only"  # noqa: S105 - public on purpose, loopback only
 UPLOAD_PREFIX = "video/origin/"
 OUTPUT_PREFIX = "video/hls/"
+CONVERTER = "VideoMediaConverter"
+SAVER = "HLSFileManifestSaver"
 LOOPBACK = "127.0.0.1"
 
 CODE = Path(__file__).parents[1]
@@ -33,6 +35,7 @@ class Endpoints:
     gateway_port: int
     s3_url: str
     mediaconvert_url: str
+    lambda_url: str = ""
 
     @property
     def gateway_url(self) -> str:
@@ -68,6 +71,7 @@ def gateway_environment(
         "BUCKET": BUCKET,
         "UPLOAD_PREFIX": UPLOAD_PREFIX,
         "OUTPUT_PREFIX": OUTPUT_PREFIX,
+        "CONVERTER_FUNCTION": CONVERTER,
         "PLAYBACK_BASE_URL": f"{endpoints.s3_url}/{BUCKET}/",
         "PUBLIC_URL": f"{endpoints.gateway_url}/",
         "INGEST_SECRETS": LOCAL_INGEST_SECRET,
@@ -80,7 +84,8 @@ def gateway_environment(
     if _HLS_JS.is_file():
         settings["HLS_JS"] = str(_HLS_JS)
     prefixed = {f"REELREADY_{name}": value for name, value in settings.items()}
-    return without_aws(environ) | _aws(endpoints) | prefixed
+    lambda_api = {"AWS_ENDPOINT_URL_LAMBDA": endpoints.lambda_url}
+    return without_aws(environ) | _aws(endpoints) | lambda_api | prefixed
 
 
 def lambda_environment(endpoints: Endpoints) -> dict[str, str]:

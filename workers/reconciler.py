@@ -1,32 +1,48 @@
 """
-Every file ends: whoever has been silent past its deadline is ended here.
+Every file ends: whoever is silent is asked about, and ended when time is over.
 
-The reconciler writes through `Append`, as everybody does, and only while the
-file is still as it was found (`if_seq`): a report that comes in between wins,
-and two workers that find the same file end it once.
+What AWS knows is written as the lost report would have been, so that one that
+comes late changes nothing.  A file is ended only while it is still as it was
+found (`if_seq`): a report that comes in between wins.  Several workers may run;
+each silent file is found by one of them.
 """
 
 import asyncio
 import logging
 import signal
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
 
 import uvloop
 
 from gateway.config import Config
-from gateway.errors import RejectedError
-from gateway.model import FileError, FileId, Report, ReportType, Seq, Status
-from gateway.store.append import Append, Incoming
+from gateway.errors import GatewayError, RejectedError
+from gateway.model import (
+    FileError,
+    FileRecord,
+    FileState,
+    Outcome,
+    Report,
+    ReportType,
+    Status,
+)
+from gateway.store.append import Answer, Append, Incoming
 from gateway.store.expired import Expired
-from gateway.store.overdue import Overdue
 from gateway.store.pool import Pool
+from gateway.store.silent import Silent, SilentFile
 from gateway.telemetry import start_logging
 from workers.janitor import Janitor
 from workers.sweeping import sweep_until
+from workers.upstream import SENDER, Finding, Upstream
 
-SENDER = "reconciler"
 SWEEP_INTERVAL_S = 5.0
 MAX_SWEEP_FILES = 200
+PATIENCE = timedelta(minutes=10)
+"""How long a file may outlive its deadline while AWS does not answer."""
+
+MAX_JOB_AGE = timedelta(hours=48)
+"""A job that runs is waited for; MediaConvert itself ends it after that long."""
 
 _ENDINGS = {
     Status.AWAITING_UPLOAD: (
@@ -58,16 +74,27 @@ _ENDINGS = {
 _log = logging.getLogger("reelready.reconciler")
 
 
-class Reconciler:
-    """Ends files whose deadline has passed."""
+class Asked(Protocol):
+    """Whoever knows what became of files; `Upstream`, but in unit tests."""
 
-    def __init__(self, overdue: Overdue, append: Append) -> None:
-        self._overdue = overdue
+    async def ask(self, file: FileRecord) -> Finding:
+        """Learn what became of one file."""
+
+    async def convert(self, state: FileState) -> None:
+        """Have an upload that nothing came of converted."""
+
+
+class Reconciler:
+    """Asks about silent files, and ends those whose time is over."""
+
+    def __init__(self, silent: Silent, upstream: Asked, append: Append) -> None:
+        self._silent = silent
+        self._upstream = upstream
         self._append = append
 
     async def sweep(self) -> int:
         """
-        End what is overdue now.
+        Look into what is silent now.
 
         Returns:
             How many files were dealt with; as many as `MAX_SWEEP_FILES` means
@@ -76,21 +103,53 @@ class Reconciler:
         Raises:
             UnavailableError: The database is away.
         """
-        found = await self._overdue(MAX_SWEEP_FILES)
-        return await self._end([_ending(*one) for one in found]) if found else 0
+        found = await self._silent.claim(MAX_SWEEP_FILES)
+        findings = await asyncio.gather(
+            *(self._upstream.ask(file.record) for file in found)
+        )
+        asked = list(zip(found, findings, strict=True))
+        moved = await self._pass_on(asked)
+        await self._write(
+            [_ending(file) for file, finding in asked if _is_over(file, finding, moved)]
+        )
+        await asyncio.gather(
+            *(
+                self._upstream.convert(file.record.state)
+                for file, finding in asked
+                if finding.unstarted and (finding.reports or file.late < timedelta(0))
+            )
+        )
+        return len(found)
 
-    async def _end(self, batch: list[Incoming]) -> int:
-        """End files; one that the database will not take does not hold up others."""
+    async def _pass_on(self, asked: Sequence[tuple[SilentFile, Finding]]) -> set[str]:
+        """Write what lost reports would have said; returns whose state moved."""
+        batch = [
+            Incoming(file.record.state.id, said)
+            for file, finding in asked
+            for said in finding.reports
+        ]
+        answers = await self._write(batch)
+        return {
+            incoming.file_id
+            for incoming, answer in zip(batch, answers, strict=True)
+            if isinstance(answer, Answer) and answer.outcome is Outcome.APPLIED
+        }
+
+    async def _write(self, batch: list[Incoming]) -> list[Answer | GatewayError]:
+        """Write; one that the database will not take does not hold up others."""
+        if not batch:
+            return []
         try:
             answers = await self._append(batch)
         except RejectedError as error:
             if len(batch) == 1:
-                _log.error("cannot end %s: %s", batch[0].file_id, error)
-                return 0
-            return sum([await self._end([one]) for one in batch])
+                _log.error("cannot write of %s: %s", batch[0].file_id, error)
+                return [error]
+            return [answer for one in batch for answer in await self._write([one])]
         for incoming, answer in zip(batch, answers, strict=True):
-            _log.info("%s was silent: %s", incoming.file_id, answer)
-        return len(batch)
+            said = incoming.report.type
+            _log.info("%s was silent: %s, %s", incoming.file_id, said, answer)
+        return answers
 
     async def run(self, stop: asyncio.Event) -> None:
         """Sweep until told to stop; a database that is away is waited out."""
@@ -114,14 +173,28 @@ async def _work(config: Config) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    async with Pool(config.database_url, max_connections=2) as pool:
-        append = Append(pool, config.deadlines)
+    async with (
+        Pool(config.database_url, max_connections=2) as pool,
+        Upstream(config) as upstream,
+    ):
+        append = Append(pool, config.silences)
+        silent = Silent(pool, config.deadlines, again=config.silence)
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(Reconciler(Overdue(pool), append).run(stop))
+            tasks.create_task(Reconciler(silent, upstream, append).run(stop))
             tasks.create_task(Janitor(Expired(pool)).run(stop))
 
 
-def _ending(file_id: FileId, status: Status, seq: Seq) -> Incoming:
-    kind, error = _ENDINGS[status]
+def _is_over(file: SilentFile, finding: Finding, moved: set[str]) -> bool:
+    """Whether silence ends the file now."""
+    if file.late < timedelta(0) or file.record.state.id in moved:
+        return False
+    if finding.alive:
+        return file.late > MAX_JOB_AGE
+    return finding.unknown is None or file.late > PATIENCE
+
+
+def _ending(file: SilentFile) -> Incoming:
+    state = file.record.state
+    kind, error = _ENDINGS[state.status]
     said = Report(type=kind, occurred_at=datetime.now(UTC), error=error, sender=SENDER)
-    return Incoming(file_id, said, if_seq=seq)
+    return Incoming(state.id, said, if_seq=state.seq)

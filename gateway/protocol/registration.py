@@ -47,11 +47,11 @@ class Registration(Struct, frozen=True):
     metadata: Mapping[str, Any] = {}
     upload: Literal["put", "post"] = "put"
 
-    @property
-    def extension(self) -> str:
-        """``.mov`` of the name in lower case, or nothing if it is not plain."""
-        match = _EXTENSION.search(self.name.lower())
-        return match[0] if match else ""
+
+def extension(name: str) -> str:
+    """``.mov`` of a name in lower case, or nothing if it is not plain."""
+    match = _EXTENSION.search(name.lower())
+    return match[0] if match else ""
 
 
 def decode(raw: bytes, *, max_upload_bytes: int) -> Registration:

@@ -15,7 +15,7 @@ the better.
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -36,8 +36,6 @@ from gateway.model import (
     Event,
     FileId,
     FileRecord,
-    FileState,
-    Job,
     Outcome,
     Reading,
     Report,
@@ -46,6 +44,7 @@ from gateway.model import (
 )
 from gateway.protocol import notification, sse
 from gateway.store.pool import Connection, Pool
+from gateway.store.records import file_record
 
 INGEST_ID_LIFE = timedelta(days=3)
 """Longer than any sender of ours retries: EventBridge gives up after a day."""
@@ -91,8 +90,6 @@ select pg_notify($6, payload) from unnest($7::text[]) as n (payload)
 """
 
 _JSON = msgspec.json.Encoder()
-_STATE = msgspec.json.Decoder(FileState)
-_JOBS = msgspec.json.Decoder(dict[str, Job | int])
 
 _OVERTAKEN = (asyncpg.NotNullViolationError, asyncpg.UniqueViolationError)
 _MAX_ATTEMPTS = 5
@@ -192,13 +189,13 @@ class _Batch:
 class Followers(Protocol):
     """Whoever delivers what is written, in this process."""
 
-    def committing(self, file_ids: Iterable[FileId]) -> None:
+    def committing(self, file_ids: Collection[FileId]) -> None:
         """Hear that these files are being written: their doorbells can wait."""
 
     def committed(self, readings: Mapping[FileId, Reading]) -> None:
         """Take what was committed, as a reader right before it would read it."""
 
-    def interrupted(self, file_ids: Iterable[FileId]) -> None:
+    def interrupted(self, file_ids: Collection[FileId]) -> None:
         """Hear that it failed, or that nobody knows."""
 
 
@@ -207,17 +204,19 @@ class Append:
     The only code that changes a file after it was registered.
 
     Args:
+        silences: After how long without a word a file in each state is looked
+            into.
         followers: In this process; all others hear the doorbell.
     """
 
     def __init__(
         self,
         pool: Pool,
-        deadlines: Mapping[Status, timedelta],
+        silences: Mapping[Status, timedelta],
         followers: Followers | None = None,
     ) -> None:
         self._pool = pool
-        self._deadlines = deadlines
+        self._silences = silences
         self._followers = followers
 
     async def __call__(self, batch: Sequence[Incoming]) -> list[Answer | GatewayError]:
@@ -294,7 +293,7 @@ class Append:
             last.attempt = record.state.attempt
             last.jobs = _JSON.encode(record.jobs).decode()
             last.progressed_at = record.progressed_at
-            last.deadline_at = lifecycle.deadline(record.state, self._deadlines)
+            last.deadline_at = lifecycle.look_at(record.state, self._silences)
         return rows
 
 
@@ -352,25 +351,10 @@ async def _read(connection: Connection, batch: Sequence[Incoming]) -> _Batch:
     work = _Batch(now=now, records={}, seen={})
     for row in rows:
         if row["id"] is not None and row["id"] not in work.records:
-            work.records[row["id"]] = _record(row)
+            work.records[row["id"]] = file_record(
+                row["state"], row["jobs"], row["progressed_at"]
+            )
         if row["webhook_id"] is not None:
             answer = Answer(Outcome(row["outcome"]), Seq(row["seq"]))
             work.seen[row["webhook_id"]] = (row["digest"], answer)
     return work
-
-
-def _record(row: asyncpg.Record) -> FileRecord:
-    state = _STATE.decode(row["state"])
-    jobs = _JOBS.decode(row["jobs"])
-    return FileRecord(
-        state=state,
-        jobs={job_id: _job(stored, state) for job_id, stored in jobs.items()},
-        progressed_at=row["progressed_at"],
-    )
-
-
-def _job(stored: Job | int, state: FileState) -> Job:
-    """Rows of older releases hold the attempt alone; the file's time is near."""
-    if isinstance(stored, int):
-        return Job(attempt=stored, occurred_at=state.updated_at)
-    return stored

@@ -51,9 +51,9 @@ def registered(file_id: FileId, said: Registration, now: datetime) -> FileState:
 class Files:
     """Rows of new files."""
 
-    def __init__(self, pool: Pool, deadlines: Mapping[Status, timedelta]) -> None:
+    def __init__(self, pool: Pool, silences: Mapping[Status, timedelta]) -> None:
         self._pool = pool
-        self._deadlines = deadlines
+        self._silences = silences
 
     async def create(self, state: FileState) -> None:
         """
@@ -70,6 +70,6 @@ class Files:
                 state.status,
                 state.owner,
                 msgspec.json.encode(state),
-                lifecycle.deadline(state, self._deadlines),
+                lifecycle.look_at(state, self._silences),
                 state.created_at,
             )

@@ -1,13 +1,37 @@
-"""Every file ends: silence past a deadline has an answer of its own."""
+"""Every file ends: silence is looked into, and past a deadline it is an answer."""
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from gateway.model import Report, ReportType
 from gateway.store.append import Append
-from gateway.store.overdue import Overdue
 from gateway.store.pool import Pool
+from gateway.store.silent import Silent
 from workers.reconciler import Reconciler
+from workers.upstream import SENDER, Finding
+
+AGAIN = timedelta(minutes=1)
+
+
+class Upstream:
+    """AWS, from memory: what is known by file id."""
+
+    def __init__(self, **known):
+        self.known = known
+        self.asked = []
+        self.converted = []
+        self.meanwhile = None
+
+    async def ask(self, file):
+        self.asked.append(file.state.id)
+        if self.meanwhile is not None:
+            await self.meanwhile
+        return self.known.get(file.state.id, Finding())
+
+    async def convert(self, state):
+        self.converted.append(state.id)
 
 
 @pytest.fixture
@@ -22,26 +46,36 @@ async def own_gateway(database_url, make_gateway):
         yield one
 
 
-async def swept(gateway, count):
+@pytest.fixture
+async def pool(own_gateway):
+    async with Pool(own_gateway.config.database_url, max_connections=8) as one:
+        yield one
+
+
+def reconciler(gateway, pool, upstream=None):
+    config = gateway.config
+    silent = Silent(pool, config.deadlines, again=AGAIN)
+    return Reconciler(silent, upstream or Upstream(), Append(pool, config.silences))
+
+
+async def swept(count, *workers):
     """Sweep until `count` files were found; the test's timeout is the bound."""
-    async with Pool(gateway.config.database_url, max_connections=4) as pool:
-        append = Append(pool, gateway.config.deadlines)
-        workers = [Reconciler(Overdue(pool), append) for _ in range(2)]
-        found = 0
-        while found < count:
-            found += max(await asyncio.gather(*(one.sweep() for one in workers)))
-            await asyncio.sleep(0.05)
-
-
-async def overdue_soon(overdue):
-    """Wait for the deadline to pass; the test's timeout is the bound."""
-    while True:
-        if found := await overdue(10):
-            return found
+    found = 0
+    while found < count:
+        found += sum(await asyncio.gather(*(one.sweep() for one in workers)))
         await asyncio.sleep(0.05)
 
 
-async def test_silence_ends_each_stage_in_its_own_way(own_gateway):
+async def found_by(silent):
+    """Wait for one file to be found; the test's timeout is the bound."""
+    while True:
+        if found := await silent.claim(10):
+            (one,) = found
+            return one
+        await asyncio.sleep(0.05)
+
+
+async def test_silence_ends_each_stage_in_its_own_way(own_gateway, pool):
     gateway = own_gateway
     never_came = await gateway.new_file()
     never_started, never_reported = await gateway.new_file(), await gateway.new_file()
@@ -49,7 +83,7 @@ async def test_silence_ends_each_stage_in_its_own_way(own_gateway):
     await gateway.report(never_reported, "converting", job_id="j-1")
     watching = asyncio.create_task(gateway.stream(f"/v1/files/{never_came}/events"))
 
-    await swept(gateway, 3)
+    await swept(3, reconciler(gateway, pool))
 
     states = [
         await gateway.state(file_id)
@@ -63,12 +97,43 @@ async def test_silence_ends_each_stage_in_its_own_way(own_gateway):
     assert "expired" == (await watching)[-2].json()["status"]
 
 
-async def test_two_workers_end_a_file_once_and_late_reports_change_nothing(own_gateway):
+async def test_what_aws_knows_is_told_to_whoever_waits(own_gateway, pool):
+    gateway = own_gateway
+    file_id = await gateway.new_file()
+    watching = asyncio.create_task(gateway.stream(f"/v1/files/{file_id}/events"))
+    now = datetime.now(UTC)
+    lost = Report(type=ReportType.COMPLETED, occurred_at=now, sender=SENDER)
+
+    known = Upstream(**{file_id: Finding(reports=(lost,))})
+    await swept(1, reconciler(gateway, pool, known))
+
+    assert "playable" == (await watching)[-2].json()["status"]
+    assert [("created", "gateway"), ("completed", SENDER)] == await gateway.fetch(
+        "select type, sender from events where file_id = $1 order by seq", file_id
+    )
+    late = await gateway.complete(file_id)
+    assert late["outcome"] in {"stale", "duplicate"}
+
+
+async def test_of_many_workers_each_file_is_found_by_one(own_gateway, pool):
+    gateway = own_gateway
+    file_ids = {await gateway.new_file() for _ in range(30)}
+    workers = [Upstream() for _ in range(4)]
+
+    await swept(30, *(reconciler(gateway, pool, one) for one in workers))
+
+    assert sorted(file_ids) == sorted(id_ for one in workers for id_ in one.asked)
+    assert [(30,)] == await gateway.fetch(
+        "select count(*) from events where type = 'expired'"
+    )
+
+
+async def test_late_reports_of_an_ended_file_change_nothing(own_gateway, pool):
     gateway = own_gateway
     file_id = await gateway.new_file()
     await gateway.report(file_id, "converting", job_id="j-1")
 
-    await swept(gateway, 1)
+    await swept(1, reconciler(gateway, pool))
     late = await gateway.complete(file_id)
 
     assert {"outcome": "stale", "seq": 3} == late
@@ -77,19 +142,59 @@ async def test_two_workers_end_a_file_once_and_late_reports_change_nothing(own_g
     )
 
 
-async def test_a_report_that_comes_first_wins(own_gateway):
+async def test_a_report_that_comes_first_wins(own_gateway, pool):
     """
-    The file was found overdue, and moved before the sweep took its lock.
+    The file was found silent, and moved while AWS was asked.
     """
     gateway = own_gateway
     file_id = await gateway.new_file()
-    async with Pool(gateway.config.database_url, max_connections=2) as pool:
-        found = await overdue_soon(Overdue(pool))
-        await gateway.report(file_id, "uploaded")
+    upstream = Upstream()
+    upstream.meanwhile = gateway.report(file_id, "uploaded")
 
-        async def as_found(_limit):
-            return found
-
-        await Reconciler(as_found, Append(pool, gateway.config.deadlines)).sweep()
+    await swept(1, reconciler(gateway, pool, upstream))
 
     assert "uploaded" == (await gateway.state(file_id))["status"]
+
+
+async def test_a_file_that_is_not_over_is_looked_at_again_after_twice_as_long(
+    database_url, make_gateway
+):
+    async with (
+        make_gateway(database_url, silence_seconds=1) as gateway,
+        Pool(database_url, max_connections=2) as pool,
+    ):
+        file_id = await gateway.new_file()
+        upstream = Upstream()
+
+        await swept(1, reconciler(gateway, pool, upstream))
+        ((waited, next_in),) = await gateway.fetch(
+            "select now() - created_at, deadline_at - now() from files where id = $1",
+            file_id,
+        )
+
+        assert [file_id] == upstream.asked
+        assert "awaiting_upload" == (await gateway.state(file_id))["status"]
+        assert timedelta(seconds=0.9) < next_in < 1.3 * waited
+
+
+async def test_a_file_whose_worker_died_is_found_again(own_gateway, pool):
+    file_id = await own_gateway.new_file()
+    silent = Silent(pool, own_gateway.config.deadlines, again=timedelta(seconds=0.5))
+
+    first, second = await found_by(silent), await found_by(silent)
+
+    assert file_id == first.record.state.id == second.record.state.id
+    assert second.late > timedelta(seconds=0.4)
+
+
+async def test_files_that_are_heard_of_or_have_ended_are_not_found(own_gateway, pool):
+    gateway = own_gateway
+    ended, heard = await gateway.new_file(), await gateway.new_file()
+    await gateway.complete(ended)
+    silent = Silent(pool, gateway.config.deadlines, again=AGAIN)
+
+    await asyncio.sleep(0.8)
+    await gateway.report(heard, "uploaded")
+    await asyncio.sleep(0.4)
+
+    assert [] == await silent.claim(10)

@@ -1,12 +1,16 @@
-"""Every file ends: what never came, or was never heard of, ends by its deadline."""
+"""Every file ends: what was not heard is asked for, what never came has a deadline."""
 
 import itertools
+import json
 import re
 import urllib.request
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from standardwebhooks import Webhook
 
+from gateway.config import LOCAL_INGEST_SECRET
 from local.faults import Faults
 from tests.clips import real_clip
 from tests.system.cloud_truth import (
@@ -17,7 +21,6 @@ from tests.system.cloud_truth import (
     put,
     register,
     states,
-    until,
 )
 
 pytestmark = pytest.mark.timeout(120)
@@ -52,30 +55,68 @@ def test_an_upload_that_never_comes_ends_the_stream_that_waits_for_it(
     assert told == states(cloud, made["file"]["id"])
 
 
-def test_an_upload_that_nobody_hears_of_ends_by_its_deadline(start_cloud, tiny):
-    cloud = start_cloud(faults="lose=1", env={"REELREADY_UPLOAD_DEADLINE_SECONDS": "3"})
+@pytest.mark.parametrize("lose", ["1", "0.5,seed=3", "0.1,seed=4"])
+def test_a_file_ends_right_however_many_events_are_lost(start_cloud, tiny, lose):
+    """S3 and MediaConvert are asked what they said and nobody heard."""
+    cloud = start_cloud(faults=f"lose={lose}", env={"REELREADY_SILENCE_SECONDS": "1"})
 
-    file_id = cloud.upload(tiny)
-    last = cloud.wait_for(file_id, is_final)[-1]
+    file_ids = [cloud.upload(tiny) for _ in range(3)]
+    ends = [cloud.wait_for(file_id, is_final)[-1] for file_id in file_ids]
 
-    assert ("expired", "upload_never_came") == (last["status"], last["error"]["code"])
-    assert {} == jobs_by_file(cloud)
+    assert ["playable"] * 3 == [last["status"] for last in ends]
+    for file_id in file_ids:
+        assert_one_end(states(cloud, file_id))
+        assert 1 == len(jobs_by_file(cloud)[file_id])
+    renditions = [last["playback"]["renditions"] for last in ends]
+    assert all(one["codecs"] for group in renditions for one in group)
 
 
-def test_a_conversion_that_is_never_heard_of_ends_by_its_deadline(start_cloud, tiny):
+def test_a_story_says_what_was_repaired_and_when(start_cloud, tiny):
     cloud = start_cloud(
         status_interval_s=2,
         faults=f"lose=0.9,seed={seed_that_loses_all_of_the_bus()}",
-        env={"REELREADY_CONVERSION_DEADLINE_SECONDS": "3"},
+        env={"REELREADY_SILENCE_SECONDS": "1"},
     )
 
     file_id = cloud.upload(tiny)
+    assert "playable" == cloud.wait_for(file_id, is_final)[-1]["status"]
+
+    story = cloud.ask(f"v1/files/{file_id}/history")["events"]
+    assert ("completed", "reconciler") == (story[-1]["type"], story[-1]["sender"])
+    assert story[-1]["recorded_at"] > story[-1]["occurred_at"]
+
+
+def test_what_aws_never_knew_ends_by_its_deadline(start_cloud, tiny):
+    """Somebody said that it converts, and there is no such job."""
+    cloud = start_cloud(env={"REELREADY_CONVERSION_DEADLINE_SECONDS": "3"})
+    made = register(cloud, tiny)
+    file_id = made["file"]["id"]
+
+    report(cloud, file_id, {"type": "converting", "job_id": "1700000000000-abcdef"})
     last = cloud.wait_for(file_id, is_final)[-1]
 
     assert "failed" == last["status"]
     assert "conversion_never_reported" == last["error"]["code"]
-    until(lambda: jobs_by_file(cloud)[file_id][0]["Status"] == "COMPLETE")
     assert_one_end(states(cloud, file_id))
+
+
+def report(cloud, file_id: str, said: dict[str, Any]) -> None:
+    """Report as the Lambdas of this cloud would."""
+    body = json.dumps(said | {"occurred_at": datetime.now(UTC).isoformat()})
+    signed_at = datetime.now(UTC)
+    webhook_id = f"test-{file_id}"
+    signature = Webhook(LOCAL_INGEST_SECRET).sign(webhook_id, signed_at, body)
+    request = urllib.request.Request(
+        f"{cloud.url}v1/files/{file_id}/reports",
+        data=body.encode(),
+        headers={
+            "webhook-id": webhook_id,
+            "webhook-timestamp": str(int(signed_at.timestamp())),
+            "webhook-signature": signature,
+        },
+    )
+    with urllib.request.urlopen(request, timeout=WAIT_S) as answer:
+        assert 200 == answer.status
 
 
 def seed_that_loses_all_of_the_bus() -> int:

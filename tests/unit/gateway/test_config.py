@@ -79,6 +79,7 @@ GOOD = [
         ("https://a.test", "http://b.test:81"),
     ),
     ("HOST", "0.0.0.0", None),
+    ("CONVERTER_FUNCTION", "arn:aws:lambda:us-east-1:1:function:f:$LATEST", None),
     ("PORT", "0", 0),
     ("PORT", "65535", 65535),
     ("HEARTBEAT_SECONDS", "007", 7),
@@ -123,6 +124,7 @@ BAD = [
         for raw in ("", "*", "a.test", "https://a.test/", "null")
     ],
     ("HOST", ""),
+    ("CONVERTER_FUNCTION", "a b"),
     *[("PORT", raw) for raw in ("", "-1", "65536", "8080.0", "0x50", "http", " 80")],
     *[("HEARTBEAT_SECONDS", raw) for raw in ("0", "301", "15s", "9" * 30)],
     *[("REDIS_URL", raw) for raw in ("cache.test", "http://cache.test", "redis://")],
@@ -246,6 +248,16 @@ def test_deadlines_are_those_of_the_stages_that_wait():
         START_DEADLINE_SECONDS="2",
         CONVERSION_DEADLINE_SECONDS="3",
     ).deadlines
+
+
+def test_silence_is_looked_into_before_it_is_an_answer():
+    silences = config(SILENCE_SECONDS="60", START_DEADLINE_SECONDS="2").silences
+
+    assert {
+        Status.AWAITING_UPLOAD: timedelta(seconds=60),
+        Status.UPLOADED: timedelta(seconds=2),
+        Status.CONVERTING: timedelta(seconds=60),
+    } == silences
 
 
 def test_a_config_does_not_change():

@@ -602,15 +602,15 @@ def test_a_clock_that_was_set_back_does_not_mute_progress():
     assert not coalesced(first, second, timedelta(hours=-1))
 
 
-def test_each_stage_that_can_fall_silent_has_its_deadline_and_no_end_has():
-    limits = {
+def test_each_stage_that_can_fall_silent_is_looked_into_and_no_end_is():
+    silences = {
         Status.AWAITING_UPLOAD: timedelta(days=1),
         Status.UPLOADED: timedelta(hours=1),
         Status.CONVERTING: timedelta(hours=6),
     }
 
-    deadlines = {
-        status: lifecycle.deadline(file_state(status=status), limits)
+    looks = {
+        status: lifecycle.look_at(file_state(status=status), silences)
         for status in Status
     }
 
@@ -622,14 +622,14 @@ def test_each_stage_that_can_fall_silent_has_its_deadline_and_no_end_has():
         Status.FAILED: None,
         Status.CANCELED: None,
         Status.EXPIRED: None,
-    } == deadlines
+    } == looks
 
 
-def test_every_accepted_change_moves_the_deadline():
-    limits = {Status.CONVERTING: timedelta(hours=6)}
+def test_every_accepted_change_ends_a_silence():
+    silences = {Status.CONVERTING: timedelta(hours=6)}
     story = told(report(CONVERTING, "job-1"))
-    first = lifecycle.deadline(story.state, limits)
+    first = lifecycle.look_at(story.state, silences)
 
     story.tell(report(PROGRESS, "job-1", percent=1))
 
-    assert first + SECOND == lifecycle.deadline(story.state, limits)
+    assert first + SECOND == lifecycle.look_at(story.state, silences)

@@ -1,45 +1,81 @@
 import asyncio
 from collections.abc import Sequence
+from datetime import timedelta
 
 import pytest
 
 from gateway import lifecycle
-from gateway.errors import UnavailableError
-from gateway.model import FileId, Outcome, Seq, Status
+from gateway.errors import RejectedError, UnavailableError
+from gateway.model import FileId, FileState, Outcome, Report, ReportType, Seq, Status
 from gateway.store.append import Answer, Incoming
+from gateway.store.silent import SilentFile
 from tests.unit.gateway.fakes import NOW, record, settle
 from workers import reconciler
-from workers.reconciler import MAX_SWEEP_FILES, SENDER, Reconciler, _ending
+from workers.reconciler import (
+    MAX_JOB_AGE,
+    MAX_SWEEP_FILES,
+    PATIENCE,
+    Reconciler,
+    _ending,
+)
+from workers.upstream import SENDER, Finding
 
 SILENT = [status for status in Status if not status.terminal]
+SECOND = timedelta(seconds=1)
+OVER, NOT_OVER = SECOND, -SECOND
+UPLOADED = Report(type=ReportType.UPLOADED, occurred_at=NOW, sender=SENDER)
+PROGRESS = Report(type=ReportType.PROGRESS, occurred_at=NOW, sender=SENDER)
+COMPLETED = Report(type=ReportType.COMPLETED, occurred_at=NOW, sender=SENDER)
 
 
-class FakeStore:
-    """Both what finds overdue files and what writes their end."""
+class Fakes:
+    """What finds silent files, what is known of them, and what writes."""
 
-    def __init__(self, *found: list[tuple[FileId, Status, Seq]]) -> None:
+    def __init__(
+        self, *found: list[SilentFile], finding: Finding | None = None
+    ) -> None:
         self.found = list(found)
-        self.asked = 0
+        self.finding = finding or Finding()
+        self.outcome = Outcome.APPLIED
+        self.claims = 0
         self.written: list[Incoming] = []
+        self.converted: list[FileId] = []
+        self.rejected: set[str] = set()
         self.away = False
 
-    async def overdue(self, limit: int) -> list[tuple[FileId, Status, Seq]]:
+    async def claim(self, limit: int) -> list[SilentFile]:
         assert MAX_SWEEP_FILES == limit
-        self.asked += 1
+        self.claims += 1
         if self.away:
             raise UnavailableError("the database is away")
         return self.found.pop(0) if self.found else []
 
+    async def ask(self, _file: object) -> Finding:
+        return self.finding
+
+    async def convert(self, state: FileState) -> None:
+        self.converted.append(state.id)
+
     async def append(self, batch: Sequence[Incoming]) -> list[Answer]:
+        if any(one.file_id in self.rejected for one in batch):
+            raise RejectedError("not this one")
         self.written += batch
-        return [Answer(Outcome.APPLIED, Seq(2)) for _ in batch]
+        return [Answer(self.outcome, Seq(2)) for _ in batch]
 
     def reconciler(self) -> Reconciler:
-        return Reconciler(self.overdue, self.append)
+        return Reconciler(self, self, self.append)
+
+    @property
+    def said(self) -> list[ReportType]:
+        return [one.report.type for one in self.written]
 
 
-def overdue(count: int) -> list[tuple[FileId, Status, Seq]]:
-    return [(FileId(f"f-{n}"), Status.UPLOADED, Seq(2)) for n in range(count)]
+def silent(file_id="f-1", status=Status.CONVERTING, late=NOT_OVER, seq=1) -> SilentFile:
+    return SilentFile(record(id=FileId(file_id), status=status, seq=Seq(seq)), late)
+
+
+def many(count: int) -> list[SilentFile]:
+    return [silent(f"f-{n}", late=OVER) for n in range(count)]
 
 
 @pytest.mark.parametrize(
@@ -51,7 +87,7 @@ def overdue(count: int) -> list[tuple[FileId, Status, Seq]]:
     ],
 )
 def test_silence_ends_a_file_with_the_reason_of_its_stage(status, end, code):
-    ending = _ending(FileId("f-1"), status, Seq(1))
+    ending = _ending(silent(status=status))
 
     state = lifecycle.apply(record(status=status), ending.report, NOW).state
 
@@ -63,62 +99,126 @@ def test_every_stage_that_has_a_deadline_has_an_ending():
     assert set(SILENT) == set(reconciler._ENDINGS)
 
 
-async def test_a_sweep_ends_what_it_found_only_as_it_was_found():
-    found = [("f-1", Status.UPLOADED, Seq(2)), ("f-2", Status.CONVERTING, Seq(7))]
-    store = FakeStore(found)
+async def test_a_file_is_ended_only_as_it_was_found():
+    found = [silent("f-1", seq=2, late=OVER), silent("f-2", seq=7, late=OVER)]
+    fakes = Fakes(found)
 
-    assert 2 == await store.reconciler().sweep()
+    assert 2 == await fakes.reconciler().sweep()
 
     assert [("f-1", 2), ("f-2", 7)] == [
-        (one.file_id, one.if_seq) for one in store.written
+        (one.file_id, one.if_seq) for one in fakes.written
     ]
 
 
+@pytest.mark.parametrize(
+    ("late", "finding", "ends"),
+    [
+        (NOT_OVER, Finding(), False),
+        (NOT_OVER, Finding(unknown="AWS is away"), False),
+        (OVER, Finding(), True),
+        (OVER, Finding(unstarted=True), True),
+        (OVER, Finding(unknown="AWS is away"), False),
+        (PATIENCE + SECOND, Finding(unknown="AWS is away"), True),
+        (OVER, Finding(reports=(PROGRESS,), alive=True), False),
+        (MAX_JOB_AGE + SECOND, Finding(reports=(PROGRESS,), alive=True), True),
+        # It said what is known already: nothing can come of asking again.
+        (OVER, Finding(reports=(COMPLETED,)), True),
+        (NOT_OVER, Finding(reports=(COMPLETED,)), False),
+    ],
+)
+async def test_when_silence_is_the_end(late, finding, ends):
+    fakes = Fakes([silent(late=late)], finding=finding)
+    fakes.outcome = Outcome.STALE
+
+    await fakes.reconciler().sweep()
+
+    assert ends == (ReportType.FAILED in fakes.said)
+
+
+async def test_a_lost_report_is_passed_on_and_ends_nothing():
+    fakes = Fakes([silent(late=OVER)], finding=Finding(reports=(COMPLETED,)))
+
+    await fakes.reconciler().sweep()
+
+    assert [(COMPLETED, None, None)] == [
+        (one.report, one.if_seq, one.webhook_id) for one in fakes.written
+    ]
+
+
+@pytest.mark.parametrize(
+    ("late", "finding", "converts"),
+    [
+        (NOT_OVER, Finding(unstarted=True), True),
+        (OVER, Finding(unstarted=True, reports=(UPLOADED,)), True),
+        (OVER, Finding(unstarted=True), False),
+        (NOT_OVER, Finding(), False),
+    ],
+)
+async def test_when_an_upload_is_converted_again(late, finding, converts):
+    file = silent(status=Status.UPLOADED, late=late)
+    fakes = Fakes([file], finding=finding)
+
+    await fakes.reconciler().sweep()
+
+    assert ["f-1"] * converts == fakes.converted
+
+
+async def test_a_file_the_database_will_not_take_does_not_hold_up_others():
+    fakes = Fakes(many(3))
+    fakes.rejected = {"f-1"}
+
+    assert 3 == await fakes.reconciler().sweep()
+
+    assert ["f-0", "f-2"] == [one.file_id for one in fakes.written]
+
+
 async def test_a_sweep_that_finds_nothing_writes_nothing():
-    store = FakeStore([])
+    fakes = Fakes([])
 
-    assert 0 == await store.reconciler().sweep()
+    assert 0 == await fakes.reconciler().sweep()
 
-    assert [] == store.written
+    assert [] == fakes.written
 
 
-async def test_a_heap_of_overdue_files_is_ended_without_a_pause():
-    store = FakeStore(overdue(MAX_SWEEP_FILES), overdue(MAX_SWEEP_FILES), overdue(3))
+async def test_a_heap_of_silent_files_is_looked_into_without_a_pause():
+    fakes = Fakes(many(MAX_SWEEP_FILES), many(MAX_SWEEP_FILES), many(3))
     stop = asyncio.Event()
-    work = asyncio.create_task(store.reconciler().run(stop))
+    work = asyncio.create_task(fakes.reconciler().run(stop))
 
-    await settle()
-    assert (3, 2 * MAX_SWEEP_FILES + 3) == (store.asked, len(store.written))
+    async with asyncio.timeout(10):
+        while len(fakes.written) < 2 * MAX_SWEEP_FILES + 3:
+            await settle()
+    assert 3 == fakes.claims
 
     stop.set()
     await asyncio.wait_for(work, 5)
 
 
 async def test_between_sweeps_it_pauses_and_a_stop_is_heard_at_once():
-    store = FakeStore()
+    fakes = Fakes()
     stop = asyncio.Event()
-    work = asyncio.create_task(store.reconciler().run(stop))
+    work = asyncio.create_task(fakes.reconciler().run(stop))
     await settle()
-    assert 1 == store.asked
+    assert 1 == fakes.claims
 
     stop.set()
     await asyncio.wait_for(work, 5)
 
-    assert 1 == store.asked
+    assert 1 == fakes.claims
 
 
 async def test_a_database_that_is_away_is_waited_out(monkeypatch):
     monkeypatch.setattr(reconciler, "SWEEP_INTERVAL_S", 0)
-    store = FakeStore(overdue(1))
-    store.away = True
+    fakes = Fakes(many(1))
+    fakes.away = True
     stop = asyncio.Event()
-    work = asyncio.create_task(store.reconciler().run(stop))
+    work = asyncio.create_task(fakes.reconciler().run(stop))
     await settle()
-    assert store.asked > 1
+    assert fakes.claims > 1
 
-    store.away = False
+    fakes.away = False
     await settle()
     stop.set()
     await asyncio.wait_for(work, 5)
 
-    assert ["f-0"] == [one.file_id for one in store.written]
+    assert ["f-0"] == [one.file_id for one in fakes.written]

@@ -1,13 +1,11 @@
-from datetime import timedelta
-
 import msgspec
 import pytest
 
 from gateway.errors import NotFoundError, WebhookReusedError
 from gateway.lifecycle import MIN_PROGRESS_INTERVAL
-from gateway.model import Job, Outcome, Report, ReportType, Seq, Status
-from gateway.store.append import Answer, Incoming, _Batch, _record
-from tests.unit.gateway.fakes import FILE, NOW, file_state, record
+from gateway.model import Outcome, Report, ReportType, Seq, Status
+from gateway.store.append import Answer, Incoming, _Batch
+from tests.unit.gateway.fakes import FILE, NOW, record
 
 UPLOADED = Report(type=ReportType.UPLOADED, occurred_at=NOW)
 CONVERTING = Report(type=ReportType.CONVERTING, occurred_at=NOW, job_id="j-1")
@@ -149,19 +147,3 @@ def test_an_answer_is_the_json_of_the_contract():
     encoded = msgspec.json.encode(Answer(Outcome.COALESCED, Seq(5)))
 
     assert b'{"outcome":"coalesced","seq":5}' == encoded
-
-
-def test_the_jobs_of_a_row_are_read_as_they_are_written_and_as_they_once_were():
-    updated_at = NOW + timedelta(seconds=5)
-    job = Job(attempt=2, occurred_at=NOW)
-    jobs = msgspec.json.encode({"j-1": 1, "j-2": job})
-
-    read = _record(
-        {
-            "state": msgspec.json.encode(file_state(attempt=2, updated_at=updated_at)),
-            "jobs": jobs,
-            "progressed_at": None,
-        }
-    )
-
-    assert {"j-1": Job(attempt=1, occurred_at=updated_at), "j-2": job} == read.jobs

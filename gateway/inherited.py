@@ -1,0 +1,43 @@
+"""
+Listening sockets that somebody else opened for us, so that a restart refuses
+nobody: what comes while no process accepts waits in the socket's backlog.
+
+Source: systemd, sd_listen_fds(3), "socket activation".
+"""
+
+import os
+import socket
+from collections.abc import Mapping
+
+from gateway.errors import ConfigError
+
+_FIRST_FD = 3
+
+
+def listening_sockets(environ: Mapping[str, str] = os.environ) -> list[socket.socket]:
+    """
+    Take over the sockets that were passed to this very process; often none.
+
+    Raises:
+        ConfigError: ``LISTEN_FDS`` is not a number of listening stream sockets.
+    """
+    if environ.get("LISTEN_PID") != str(os.getpid()):
+        return []
+    number = environ.get("LISTEN_FDS", "")
+    if not (number.isascii() and number.isdigit() and 0 < int(number) < 100):  # noqa: PLR2004 - a typing error, not a limit
+        raise ConfigError("LISTEN_FDS", f"{number!r} is not a number of sockets")
+    return [_taken(fd) for fd in range(_FIRST_FD, _FIRST_FD + int(number))]
+
+
+def _taken(fd: int) -> socket.socket:
+    try:
+        taken = socket.socket(fileno=fd)
+        listens = taken.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+    except OSError as error:
+        problem = f"descriptor {fd} is no socket: {error.strerror}"
+        raise ConfigError("LISTEN_FDS", problem) from None
+    if not listens or taken.type != socket.SOCK_STREAM:
+        taken.detach()
+        raise ConfigError("LISTEN_FDS", f"descriptor {fd} is no listening socket")
+    os.set_inheritable(fd, False)  # noqa: FBT003 - its only argument
+    return taken

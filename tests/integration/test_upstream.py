@@ -1,0 +1,227 @@
+"""What the reconciler learns of AWS, with AWS's own clients and real conversions."""
+
+import asyncio
+import json
+import socket
+from pathlib import Path
+
+import pytest
+from aiohttp.test_utils import TestServer
+from moto.server import ThreadedMotoServer
+
+from gateway.model import FileId, Job, Phase, ReportType, Status
+from gateway.protocol import manifest
+from lambdas.manifest import manifest_from_event, named_master, with_variants
+from lambdas.playlist import parse_master
+from lambdas.uploads import uploads_in
+from local.lambda_api import lambda_api
+from tests.clips import QUICK_H264, clip
+from tests.conversion import REGION, as_boto, conversion, waiting_room
+from tests.integration.conftest import config_for
+from tests.jobs import request
+from tests.unit.gateway.fakes import NOW, file_state, record
+from workers.upstream import SENDER, Finding, Upstream
+
+FILE = FileId("f-1")
+KEY = "in/f-1.mov"
+OUTPUTS = manifest.Outputs("films", "out/", "https://play.example.com/")
+
+
+@pytest.fixture(scope="module")
+def s3_url():
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+async def cloud(s3_url, tmp_path):
+    async with conversion(s3_url, tmp_path / "work") as it:
+        yield it
+
+
+@pytest.fixture
+def aws(monkeypatch, s3_url):
+    """The environment of a worker; points services at these URLs."""
+
+    def point(**services: str) -> None:
+        for service, url in ({"s3": s3_url} | services).items():
+            monkeypatch.setenv(f"AWS_ENDPOINT_URL_{service.upper()}", url)
+
+    monkeypatch.setenv("AWS_REGION", REGION)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "local")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "local")
+    point()
+    return point
+
+
+def config(**settings):
+    return config_for(
+        "postgresql://nobody@127.0.0.1/none",
+        bucket="films",
+        upload_prefix="in/",
+        output_prefix="out/",
+        **settings,
+    )
+
+
+async def asked(status, *, attempt=1, jobs=(), **settings):
+    """Ask about a file that is like that."""
+    file = record(status=status, attempt=attempt)
+    known = {job_id: Job(attempt=attempt, occurred_at=NOW) for job_id in jobs}
+    async with Upstream(config(**settings)) as upstream:
+        return await upstream.ask(type(file)(state=file.state, jobs=known))
+
+
+async def submit(cloud, key=KEY, **changes):
+    said = request(source=f"s3://films/{key}", destination="s3://films/out/f-1/master")
+    answer = await cloud.jobs.create_job(**as_boto(said | changes))
+    return answer["Job"]["Id"]
+
+
+async def put_clip(cloud, tmp_path: Path):
+    source = await asyncio.to_thread(clip, tmp_path / "a.mp4", *QUICK_H264, seconds=2)
+    await cloud.upload(source, KEY)
+
+
+async def test_an_upload_is_found_whose_event_was_lost(cloud, aws):
+    aws(mediaconvert=cloud.url)
+    await cloud.s3.put_object(Bucket="films", Key=KEY, Body=b"v")
+    head = await cloud.s3.head_object(Bucket="films", Key=KEY)
+
+    finding = await asked(Status.AWAITING_UPLOAD)
+
+    (said,) = finding.reports
+    assert (ReportType.UPLOADED, 1, SENDER) == (said.type, said.attempt, said.sender)
+    assert head["LastModified"] == said.occurred_at
+    assert finding.unstarted
+    assert not finding.alive
+
+
+async def test_an_upload_that_never_came_is_not_found(cloud, aws):
+    aws(mediaconvert=cloud.url)
+
+    assert Finding() == await asked(Status.AWAITING_UPLOAD)
+
+
+async def test_an_upload_without_a_job_is_unstarted(cloud, aws):
+    aws(mediaconvert=cloud.url)
+
+    assert Finding(unstarted=True) == await asked(Status.UPLOADED)
+
+
+async def test_a_finished_job_says_what_its_lost_event_would_have_said(
+    cloud, aws, tmp_path
+):
+    aws(mediaconvert=cloud.url)
+    await put_clip(cloud, tmp_path)
+    job_id = await submit(cloud)
+    event = await cloud.events.end(job_id)
+
+    by_id = await asked(Status.CONVERTING, jobs=[job_id])
+    by_search = await asked(Status.UPLOADED)
+
+    master = named_master(event)
+    variants = parse_master((await cloud.read("out/f-1/master.m3u8")).decode())
+    told = with_variants(
+        manifest_from_event(
+            event, master_playlist=master, occurred_at="2026-01-01T00:00:00Z"
+        ),
+        variants,
+    )
+    expected = manifest.decode(json.dumps(told).encode(), FILE, OUTPUTS)
+    assert by_id == by_search
+    (said,) = by_id.reports
+    assert expected.playback == said.playback
+    assert (ReportType.COMPLETED, job_id, 1, SENDER) == (
+        *(said.type, said.job_id, said.attempt, said.sender),
+    )
+    assert not by_id.alive
+
+
+async def test_a_job_that_failed_or_was_canceled_says_so(cloud, aws):
+    aws(mediaconvert=cloud.url)
+    await cloud.s3.put_object(Bucket="films", Key=KEY, Body=b"no video")
+    failed = await submit(cloud)
+    event = await cloud.events.end(failed)
+
+    (said,) = (await asked(Status.CONVERTING, jobs=[failed])).reports
+
+    assert "ERROR" == event["status"]
+    assert ReportType.FAILED is said.type
+    assert event["errorMessage"] == said.error.message
+
+
+async def test_a_job_at_work_is_alive(aws, tmp_path):
+    async with waiting_room(tmp_path) as cloud:
+        aws(mediaconvert=cloud.url)
+        job_id = await submit(cloud)
+
+        waiting = await asked(Status.CONVERTING, jobs=[job_id])
+        await cloud.jobs.cancel_job(Id=job_id)
+        canceled = await asked(Status.CONVERTING, jobs=[job_id])
+
+    assert waiting.alive
+    assert [ReportType.PROGRESS] == [said.type for said in waiting.reports]
+    assert waiting.reports[0].phase in {None, *Phase}
+    assert not canceled.alive
+    assert [ReportType.CANCELED] == [said.type for said in canceled.reports]
+
+
+async def test_jobs_of_others_and_of_other_attempts_are_not_ours(aws, tmp_path):
+    async with waiting_room(tmp_path) as cloud:
+        aws(mediaconvert=cloud.url)
+        await submit(cloud, userMetadata={"file_id": "f-2"})
+        await submit(cloud, userMetadata={})
+        await submit(cloud, userMetadata={"file_id": "f-1", "attempt": "1"})
+
+        assert Finding(unstarted=True) == await asked(Status.UPLOADED, attempt=2)
+        assert (await asked(Status.UPLOADED)).alive
+
+
+async def test_a_job_that_mediaconvert_has_forgotten_is_searched_for(aws, tmp_path):
+    async with waiting_room(tmp_path) as cloud:
+        aws(mediaconvert=cloud.url)
+        forgotten = "1700000000000-abcdef"
+        assert Finding() == await asked(Status.CONVERTING, jobs=[forgotten])
+        await submit(cloud)
+
+        assert (await asked(Status.CONVERTING, jobs=[forgotten])).alive
+
+
+async def test_aws_that_is_away_is_no_answer(aws):
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}"
+    aws(s3=url, mediaconvert=url, **{"lambda": url})
+
+    for status in (Status.AWAITING_UPLOAD, Status.CONVERTING):
+        finding = await asked(status, jobs=["1700000000000-abcdef"])
+        assert finding.unknown
+        assert not finding.reports
+    async with Upstream(config(converter_function="Converter")) as upstream:
+        await upstream.convert(file_state())
+
+
+async def test_the_converter_is_told_of_an_upload_as_s3_would_tell_it(aws):
+    told: asyncio.Queue = asyncio.Queue()
+    async with (
+        lambda_api({"Converter": told.put}) as app,
+        TestServer(app) as server,
+    ):
+        aws(**{"lambda": f"http://127.0.0.1:{server.port}"})
+        async with Upstream(config(converter_function="Converter")) as upstream:
+            await upstream.convert(file_state())
+        async with Upstream(config(converter_function="Unknown")) as upstream:
+            await upstream.convert(file_state())
+        async with Upstream(config()) as upstream:
+            await upstream.convert(file_state())
+
+        (upload,), problems = uploads_in(await asyncio.wait_for(told.get(), 10))
+
+    assert [] == problems
+    assert ("films", KEY, file_state().size) == (
+        *(upload.bucket, upload.key, upload.size_bytes),
+    )
+    assert told.empty()
