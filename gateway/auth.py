@@ -5,7 +5,6 @@ Every compare of a secret is constant-time.  Nothing here logs.
 """
 
 import base64
-import hashlib
 import hmac
 import re
 import time
@@ -61,12 +60,12 @@ class ApiKeys:
     """The keys of the app's back end."""
 
     def __init__(self, keys: tuple[str, ...]) -> None:
-        self._digests = [_digest(key) for key in keys]
+        self._keys = [_bytes(key) for key in keys]
 
     def accept(self, presented: str) -> bool:
-        """Compare with every key, in a time that tells nothing."""
-        digest = _digest(presented)
-        matches = [hmac.compare_digest(digest, known) for known in self._digests]
+        """Compare with every key, in a time that tells nothing but their lengths."""
+        said = _bytes(presented)
+        matches = [hmac.compare_digest(said, known) for known in self._keys]
         return any(matches)
 
 
@@ -186,5 +185,5 @@ class Signatures:
         return any(matches)
 
 
-def _digest(secret: str) -> bytes:
-    return hashlib.sha256(secret.encode("utf-8", "surrogateescape")).digest()
+def _bytes(secret: str) -> bytes:
+    return secret.encode("utf-8", "surrogateescape")

@@ -248,6 +248,12 @@ class Config:
         "",
         about="Lambda that starts conversions, to be invoked again if need be",
     )
+    progress_life_seconds: int = _setting(
+        _number(60, 315_360_000), 604_800, about="events of mere progress are kept"
+    )
+    expired_file_life_seconds: int = _setting(
+        _number(60, 315_360_000), 2_592_000, about="files that never came are kept"
+    )
     safety_read_seconds: int = _setting(
         _number(1, 3600), 60, about="between looks for missed notifications"
     )

@@ -38,10 +38,11 @@ class Status(StrEnum):
     @property
     def terminal(self) -> bool:
         """Whether nothing but a new attempt can follow."""
-        return self in _TERMINAL
+        return self in TERMINAL
 
 
-_TERMINAL = frozenset({Status.PLAYABLE, Status.FAILED, Status.CANCELED, Status.EXPIRED})
+TERMINAL = frozenset({Status.PLAYABLE, Status.FAILED, Status.CANCELED, Status.EXPIRED})
+"""The statuses that nothing but a new attempt can follow; their words are in it, too."""
 
 
 class Phase(StrEnum):

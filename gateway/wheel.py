@@ -4,13 +4,16 @@ One timer for everybody: heartbeats, waits, ages, deadlines.
 A waiting client costs a place in a list, not a timer.  Time is cut into ticks;
 an entry is called in the tick it asked for, never early.  An entry that asked
 again, or left, is still in its old list and passed over there, so putting and
-dropping cost nothing but that.
+dropping cost nothing but that.  Between ticks that somebody waits for the wheel
+sleeps: waking up costs more than a call.
 """
 
 import asyncio
-from collections import defaultdict
+from heapq import heappop, heappush
 
 TICK_S = 0.1
+MAX_CALLS = 200
+"""In one go; what else waits is served in between."""
 
 NEVER = -1
 
@@ -39,32 +42,78 @@ class Wheel:
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._started_at = self._loop.time()
-        self._ticks: defaultdict[int, list[Timed]] = defaultdict(list)
-        self._tick = 0
+        self._ticks: dict[int, list[Timed]] = {}
+        self._order: list[int] = []
+        self._alarm: asyncio.TimerHandle | None = None
+        self._rung = asyncio.Event()
 
     def now_s(self) -> float:
         """Seconds on the clock that `put` counts by."""
         return self._loop.time() - self._started_at
 
-    def put(self, entry: Timed, after_s: float) -> None:
-        """Call `entry` once, after at least `after_s` seconds."""
-        entry.due = int((self.now_s() + after_s) / TICK_S) + 1
-        self._ticks[entry.due].append(entry)
+    def put(self, entry: Timed, after_s: float, *, ticks: int = 1) -> None:
+        """
+        Call `entry` once, after at least `after_s` seconds.
+
+        Args:
+            ticks: With others of the next multiple of so many.
+        """
+        due = int((self.now_s() + after_s) / TICK_S) + 1
+        due += -due % ticks
+        entry.due = due
+        entries = self._ticks.get(due)
+        if entries is None:
+            self._ticks[due] = [entry]
+            heappush(self._order, due)
+            if self._order[0] == due:
+                self._set_alarm()
+        else:
+            entries.append(entry)
 
     async def run(self) -> None:
-        """Turn until cancelled."""
+        """Turn until cancelled; others have their turn between many calls."""
         while True:
-            await asyncio.sleep(TICK_S)
-            self.turn(self.now_s())
+            if self.turn(self.now_s(), most=MAX_CALLS):
+                await asyncio.sleep(0)
+                continue
+            self._set_alarm()
+            await self._rung.wait()
+            self._rung.clear()
 
-    def turn(self, now_s: float) -> None:
-        """Call everyone whose tick has passed by `now_s`."""
-        while self._tick < int(now_s / TICK_S):
-            self._tick += 1
-            for entry in self._ticks.pop(self._tick, ()):
-                if entry.due == self._tick:
+    def turn(self, now_s: float, *, most: int | None = None) -> bool:
+        """
+        Call everyone whose tick has passed by `now_s`.
+
+        Args:
+            most: Stop after so many calls.
+
+        Returns:
+            Whether it stopped before everyone was called.
+        """
+        calls = 0
+        while self._order and self._order[0] <= int(now_s / TICK_S):
+            tick = self._order[0]
+            entries = self._ticks[tick]
+            while entries:
+                entry = entries.pop()
+                if entry.due == tick:
+                    if calls == most:
+                        entries.append(entry)
+                        return True
+                    calls += 1
                     entry.due = NEVER
                     self._call(entry)
+            del self._ticks[heappop(self._order)]
+        return False
+
+    def _set_alarm(self) -> None:
+        """Wake up for the next tick that somebody waits for."""
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        if self._order:
+            at = self._started_at + self._order[0] * TICK_S
+            self._alarm = self._loop.call_at(at, self._rung.set)
 
     def _call(self, entry: Timed) -> None:
         """Call one; what it raises is its own affair, as with `call_later`."""

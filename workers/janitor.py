@@ -1,13 +1,14 @@
 """
 The janitor: forgets what has expired, a bounded batch at a time.
 
-Files, their events and what is in S3 are left alone: the row of a file lives
-until its owner deletes it, and objects are a matter of the bucket's own
+Files that came, and how they ended, are left alone: the row of such a file lives
+until its owner deletes it.  What is in S3 is a matter of the bucket's own
 lifecycle rules.
 """
 
 import asyncio
 import logging
+from datetime import timedelta
 
 from gateway.store.expired import Expired
 from workers.sweeping import sweep_until
@@ -19,19 +20,38 @@ _log = logging.getLogger("reelready.janitor")
 
 
 class Janitor:
-    """Keeps the memory of ingest as long as it is needed, and no longer."""
+    """
+    Keeps what is needed as long as it is needed, and no longer.
 
-    def __init__(self, expired: Expired) -> None:
+    Args:
+        progress_life: Of events that tell of mere progress.
+        expired_file_life: Of files whose upload never came, from registration.
+    """
+
+    def __init__(
+        self,
+        expired: Expired,
+        *,
+        progress_life: timedelta,
+        expired_file_life: timedelta,
+    ) -> None:
         self._expired = expired
+        self._progress_life = progress_life
+        self._expired_file_life = expired_file_life
 
     async def sweep(self) -> int:
         """
-        Forget one batch; returns how many rows that were.
+        Forget one batch of each kind; returns how many rows the largest was.
 
         Raises:
             UnavailableError: The database is away.
         """
-        return await self._expired.delete_ingest_ids(MAX_BATCH_ROWS)
+        rows = MAX_BATCH_ROWS
+        return max(
+            await self._expired.delete_ingest_ids(rows),
+            await self._expired.delete_progress(rows, self._progress_life),
+            await self._expired.delete_files(rows, self._expired_file_life),
+        )
 
     async def run(self, stop: asyncio.Event) -> None:
         """Sweep until told to stop; a database that is away is waited out."""

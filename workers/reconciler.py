@@ -178,10 +178,15 @@ async def _work(config: Config) -> None:
         Upstream(config) as upstream,
     ):
         append = Append(pool, config.silences)
+        janitor = Janitor(
+            Expired(pool),
+            progress_life=timedelta(seconds=config.progress_life_seconds),
+            expired_file_life=timedelta(seconds=config.expired_file_life_seconds),
+        )
         silent = Silent(pool, config.deadlines, again=config.silence)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(Reconciler(silent, upstream, append).run(stop))
-            tasks.create_task(Janitor(Expired(pool)).run(stop))
+            tasks.create_task(janitor.run(stop))
 
 
 def _is_over(file: SilentFile, finding: Finding, moved: set[str]) -> bool:

@@ -23,7 +23,8 @@ def serve() -> None:
     Run the gateway.
 
     Needs its settings in the environment; a wrong or missing one ends with exit
-    code 2 and one line that names it.  SIGTERM drains.
+    code 2 and one line that names it.  SIGTERM drains.  A listening socket that
+    systemd or another parent passes (LISTEN_FDS) stands in for HOST and PORT.
     """
     config = Config.from_env()
     config.refuse_local_secrets()
@@ -39,7 +40,8 @@ def worker() -> None:
     """
     Run the reconciler and the janitor, beside the gateway.
 
-    They end files that went silent.  The settings are those of `serve`.
+    They ask AWS about files that went silent, end those that nobody knows of,
+    and delete what is old.  The settings are those of `serve`.
     """
     config = Config.from_env()
     from workers.reconciler import run

@@ -1,9 +1,13 @@
 """
-What has outlived its use: answers to webhook ids that nobody repeats any more.
+What has outlived its use: answers to webhook ids that nobody repeats any more,
+progress that nobody can watch any more, and files that never came.
 
 Deleted in bounded batches, and skipping what another worker is deleting, so
-that ingest never waits for it.
+that ingest never waits for it.  The newest event of a file stays, whatever it
+is: a cursor before a gap is answered with a reset, and so needs one.
 """
+
+from datetime import timedelta
 
 from gateway.store.pool import Pool
 
@@ -11,6 +15,24 @@ _DELETE_INGEST_IDS = """
 delete from ingest_ids where webhook_id in (
     select webhook_id from ingest_ids where expires_at < now()
     order by expires_at limit $1 for update skip locked
+)
+"""
+
+_DELETE_PROGRESS = """
+delete from events e using (
+    select e.file_id, e.seq from events e join files f on f.id = e.file_id
+    where e.type = 'progress' and e.recorded_at < now() - $2::interval
+      and e.seq < f.seq
+    order by e.recorded_at limit $1 for update of e skip locked
+) old
+where e.file_id = old.file_id and e.seq = old.seq
+"""
+
+_DELETE_FILES = """
+delete from files where id in (
+    select id from files
+    where status = 'expired' and created_at < now() - $2::interval
+    order by created_at limit $1 for update skip locked
 )
 """
 
@@ -28,6 +50,27 @@ class Expired:
         Raises:
             UnavailableError: The database is away.
         """
+        return await self._delete(_DELETE_INGEST_IDS, limit)
+
+    async def delete_progress(self, limit: int, age: timedelta) -> int:
+        """
+        Forget at most `limit` events of mere progress that are older than `age`.
+
+        Raises:
+            UnavailableError: The database is away.
+        """
+        return await self._delete(_DELETE_PROGRESS, limit, age)
+
+    async def delete_files(self, limit: int, age: timedelta) -> int:
+        """
+        Forget at most `limit` files whose upload never came, registered before.
+
+        Raises:
+            UnavailableError: The database is away.
+        """
+        return await self._delete(_DELETE_FILES, limit, age)
+
+    async def _delete(self, sql: str, *arguments: object) -> int:
         async with self._pool.acquire() as connection:
-            done = await connection.execute(_DELETE_INGEST_IDS, limit)
+            done = await connection.execute(sql, *arguments)
         return int(done.rpartition(" ")[2])

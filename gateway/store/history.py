@@ -8,12 +8,13 @@ not at all: a hole in the retained events is a reset, never a silent gap.
 from collections.abc import Collection, Mapping
 from datetime import datetime
 from itertools import groupby
+from operator import itemgetter
 
 import asyncpg
 import msgspec
 from msgspec import Struct
 
-from gateway.model import FILE_ID, Event, FileId, Reading, Seq, Status
+from gateway.model import FILE_ID, TERMINAL, Event, FileId, Reading, Seq
 from gateway.protocol import sse
 from gateway.protocol.cursor import CURRENT
 from gateway.store.pool import Pool
@@ -85,7 +86,7 @@ class History:
             )
         return {
             pairs[place - 1]: _reading(pairs[place - 1][1], list(group))
-            for place, group in groupby(rows, key=lambda row: row["place"])
+            for place, group in groupby(rows, key=itemgetter("place"))
         }
 
     async def beyond(self, heads: Mapping[FileId, Seq]) -> dict[FileId, Seq]:
@@ -124,9 +125,11 @@ class History:
 def _reading(after: int, rows: list[asyncpg.Record]) -> Reading:
     head = Seq(rows[0]["head"])
     events = tuple(
-        Event(Seq(row["seq"]), row["state"], sse.event(row["seq"], row["state"]))
-        for row in rows
-        if row["seq"] is not None
+        [
+            Event(row["seq"], row["state"], sse.event(row["seq"], row["state"]))
+            for row in rows
+            if row["seq"] is not None
+        ]
     )
     reset = _reset(after, head, events)
     if reset is not None:
@@ -136,7 +139,7 @@ def _reading(after: int, rows: list[asyncpg.Record]) -> Reading:
         owner=rows[0]["owner"],
         events=events,
         reset=reset,
-        terminal=Status(rows[0]["status"]).terminal,
+        terminal=rows[0]["status"] in TERMINAL,
     )
 
 

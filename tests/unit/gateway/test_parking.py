@@ -227,7 +227,7 @@ class TestStream:
         assert all(one > HEARTBEAT_S * 4 / 5 for one in first[-15:])
         for line in lines:
             for sooner, later in zip(line.beats_s, line.beats_s[1:], strict=False):
-                assert HEARTBEAT_S <= later - sooner + 1e-9 <= HEARTBEAT_S + 0.3
+                assert abs(later - sooner - HEARTBEAT_S) <= 0.5
 
     async def test_its_age_ends_it_on_time_between_two_beats(self, place):
         _, line = place.stream(life_s=20.0)

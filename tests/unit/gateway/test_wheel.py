@@ -186,6 +186,60 @@ def test_any_order_of_puts_and_pauses_calls_for_the_last_put_only(puts):
     asyncio.run(play())
 
 
+@pytest.mark.parametrize("after_s", [0, 0.3, 1, 59.99])
+async def test_entries_may_be_called_in_groups(wheel, after_s):
+    entries = [Entry(wheel) for _ in range(20)]
+    put_s = wheel.now_s()
+    for n, entry in enumerate(entries):
+        wheel.put(entry, after_s + n * TICK_S, ticks=5)
+
+    wheel.pass_s(after_s + 30 * TICK_S)
+
+    for n, entry in enumerate(entries):
+        (called_s,) = entry.calls
+        assert 0 <= called_s - put_s - after_s - n * TICK_S + 1e-9 <= 7 * TICK_S
+    assert len({entry.calls[0] for entry in entries}) <= 5
+
+
+async def test_many_are_called_a_part_at_a_time(wheel):
+    entries = [Entry(wheel) for _ in range(25)]
+    for entry in entries:
+        wheel.put(entry, 0)
+    in_a_second = wheel.now_s() + 1
+
+    assert [True, True, False] == [wheel.turn(in_a_second, most=10) for _ in range(3)]
+    assert {1} == {len(entry.calls) for entry in entries}
+    assert not wheel._ticks
+
+
+async def test_it_sleeps_until_somebody_is_due_and_hears_who_is_due_sooner():
+    wheel = Wheel()
+    order = []
+    done = asyncio.Event()
+
+    class Named(Timed):
+        __slots__ = ("name",)
+
+        def on_time(self):
+            order.append(self.name)
+            if self.name == "later":
+                done.set()
+
+    running = asyncio.create_task(wheel.run())
+    await asyncio.sleep(0)
+    for name, after_s in (("later", 0.4), ("sooner", 0.1), ("between", 0.2)):
+        entry = Named()
+        entry.name = name
+        wheel.put(entry, after_s)
+    async with asyncio.timeout(5):
+        await done.wait()
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+    assert ["sooner", "between", "later"] == order
+
+
 async def test_it_turns_by_itself_when_it_runs():
     wheel = Wheel()
     called = asyncio.Event()
