@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 _PROC = Path("/proc")
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 _GONE = (FileNotFoundError, ProcessLookupError)
 
 
@@ -28,9 +29,14 @@ def rss_kib(pids: Iterable[int]) -> int:
 
 
 def cpu_s(pids: Iterable[int]) -> float:
-    """CPU seconds of all threads these processes have now."""
+    """CPU seconds of all threads these processes have now, and of ended children."""
     nanoseconds = 0
     for pid in pids:
+        with suppress(*_GONE):
+            stat = (_PROC / str(pid) / "stat").read_text(errors="replace")
+            # cutime and cstime, see proc_pid_stat(5).
+            ticks = sum(map(int, stat.rpartition(")")[2].split()[13:15]))
+            nanoseconds += ticks * 1_000_000_000 // _TICKS_PER_S
         for task in (_PROC / str(pid) / "task").glob("*/schedstat"):
             with suppress(*_GONE):
                 nanoseconds += int(task.read_text(encoding="ascii").split()[0])
