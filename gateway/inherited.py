@@ -36,8 +36,8 @@ def _taken(fd: int) -> socket.socket:
     except OSError as error:
         problem = f"descriptor {fd} is no socket: {error.strerror}"
         raise ConfigError("LISTEN_FDS", problem) from None
-    if not listens or taken.type != socket.SOCK_STREAM:
+    if not listens or taken.family not in {socket.AF_INET, socket.AF_INET6}:
         taken.detach()
-        raise ConfigError("LISTEN_FDS", f"descriptor {fd} is no listening socket")
+        raise ConfigError("LISTEN_FDS", f"descriptor {fd} is no listening TCP socket")
     os.set_inheritable(fd, False)  # noqa: FBT003 - its only argument
     return taken

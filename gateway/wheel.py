@@ -112,7 +112,8 @@ class Wheel:
             self._alarm.cancel()
             self._alarm = None
         if self._order:
-            at = self._started_at + self._order[0] * TICK_S
+            # A little late: a timer that is early by a rounding would spin.
+            at = self._started_at + self._order[0] * TICK_S + 0.001
             self._alarm = self._loop.call_at(at, self._rung.set)
 
     def _call(self, entry: Timed) -> None:

@@ -41,6 +41,9 @@ MAX_SWEEP_FILES = 200
 PATIENCE = timedelta(minutes=10)
 """How long a file may outlive its deadline while AWS does not answer."""
 
+AGAIN = timedelta(minutes=2)
+"""At most so long after its deadline a file that could not be ended is seen again."""
+
 MAX_JOB_AGE = timedelta(hours=48)
 """A job that runs is waited for; MediaConvert itself ends it after that long."""
 
@@ -183,7 +186,7 @@ async def _work(config: Config) -> None:
             progress_life=timedelta(seconds=config.progress_life_seconds),
             expired_file_life=timedelta(seconds=config.expired_file_life_seconds),
         )
-        silent = Silent(pool, config.deadlines, again=config.silence)
+        silent = Silent(pool, config.deadlines, again=min(config.silence, AGAIN))
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(Reconciler(silent, upstream, append).run(stop))
             tasks.create_task(janitor.run(stop))

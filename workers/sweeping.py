@@ -19,18 +19,28 @@ async def sweep_until(
     Sweep until told to stop; a database that is away is waited out.
 
     Args:
-        sweep: Does one piece of work and says how much it was.
+        sweep: Does one piece of work and says how much it was.  It is cancelled
+            in the middle when the time has come to stop.
         full: So much means that there may be more, and no rest is due.
     """
-    while not stop.is_set():
-        try:
-            more = await sweep() == full
-        except UnavailableError as error:
-            log.warning("cannot sweep: %s", error)
-            more = False
-        if not more:
+
+    async def work() -> None:
+        while True:
             try:
-                async with asyncio.timeout(interval_s):
-                    await stop.wait()
-            except TimeoutError:
-                continue
+                more = await sweep() == full
+            except UnavailableError as error:
+                log.warning("cannot sweep: %s", error)
+                more = False
+            if not more:
+                await asyncio.sleep(interval_s)
+
+    working = asyncio.ensure_future(work())
+    stopped = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait((working, stopped), return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            working.result()
+    finally:
+        working.cancel()
+        stopped.cancel()
+        await asyncio.wait((working, stopped))

@@ -29,8 +29,8 @@ from botocore.exceptions import BotoCoreError, ClientError
 from msgspec import Struct
 
 from gateway.config import Config
-from gateway.errors import InvalidError
-from gateway.model import FileId, FileRecord, FileState, Report, ReportType, Status
+from gateway.errors import ConfigError, InvalidError
+from gateway.model import FileRecord, FileState, Report, ReportType, Status
 from gateway.protocol import manifest, report
 from gateway.protocol.registration import extension
 from lambdas.errors import NoPlaylistError, PlaylistError
@@ -45,7 +45,11 @@ MAX_QUESTIONS = 8
 
 MAX_SEARCH_PAGES = 5
 
+MAX_ASK_S = 30.0
+
+_AWAY = (BotoCoreError, ClientError, OSError, TimeoutError)
 _MISSING = {"404", "NoSuchKey", "NotFound", "NotFoundException"}
+_PART = 16 * 1024
 _RUNNING = {"SUBMITTED", "PROGRESSING"}
 
 _log = logging.getLogger("reelready.reconciler")
@@ -73,6 +77,9 @@ class Upstream:
     Asks AWS with the credentials of this machine.
 
     Region, endpoints and credentials are AWS's own environment variables.
+
+    Raises:
+        ConfigError: There is no region; on entering.
     """
 
     def __init__(self, config: Config) -> None:
@@ -91,6 +98,8 @@ class Upstream:
     async def __aenter__(self) -> Self:
         session = get_session()
         region = os.environ.get("AWS_REGION") or session.get_config_variable("region")
+        if region is None:
+            raise ConfigError("AWS_REGION", "is not set (where the bucket is)")
         config = AioConfig(
             connect_timeout=3,
             read_timeout=10,
@@ -108,14 +117,18 @@ class Upstream:
         await self._stack.aclose()
 
     async def ask(self, file: FileRecord) -> Finding:
-        """Learn what became of one file; never raises for what AWS answers."""
+        """Learn what became of one file; what goes wrong is the answer, too."""
         async with self._turns:
             try:
-                return await self._ask(file)
-            except (BotoCoreError, ClientError, OSError, TimeoutError) as problem:
+                async with asyncio.timeout(MAX_ASK_S):
+                    return await self._ask(file)
+            except _AWAY as problem:
                 why = " ".join(str(problem).split()) or type(problem).__name__
                 _log.warning("cannot ask about %s: %s", file.state.id, why)
-                return Finding(unknown=why)
+            except Exception as problem:  # noqa: BLE001 - one odd answer must not hold up other files
+                _log.exception("cannot understand what is said of %s", file.state.id)
+                why = type(problem).__name__
+            return Finding(unknown=why)
 
     async def convert(self, state: FileState) -> None:
         """
@@ -132,7 +145,7 @@ class Upstream:
                     InvocationType="Event",
                     Payload=json.dumps(self._notification(state)).encode(),
                 )
-            except (BotoCoreError, ClientError, OSError, TimeoutError) as problem:
+            except _AWAY as problem:
                 _log.warning("cannot invoke %s: %s", self._converter, problem)
 
     async def _ask(self, file: FileRecord) -> Finding:
@@ -141,7 +154,7 @@ class Upstream:
         job = await self._job(file)
         if job is None:
             return Finding(unstarted=file.state.status is Status.UPLOADED)
-        said = await self._said(file.state.id, job)
+        said = await self._said(file.state, job)
         return Finding(reports=(said,), alive=job["Status"] in _RUNNING)
 
     async def _ask_for_upload(self, state: FileState) -> Finding:
@@ -201,11 +214,15 @@ class Upstream:
             query["NextToken"] = answer["NextToken"]
         return []
 
-    async def _said(self, file_id: FileId, job: Mapping[str, Any]) -> Report:
-        """Say of a job what the events of it would have said."""
+    async def _said(self, state: FileState, job: Mapping[str, Any]) -> Report:
+        """
+        Say of a job what the events of it would have said.
+
+        Of which attempt it is, the file knows better than the job.
+        """
         if job["Status"] == "COMPLETE":
             try:
-                return await self._completed(file_id, job)
+                return await self._completed(state, job)
             except (NoPlaylistError, InvalidError) as problem:
                 _log.error("job %s has no playlist: %s", job["Id"], problem)
                 said = no_playlist_report()
@@ -219,13 +236,13 @@ class Upstream:
             )
         said |= {
             "job_id": job["Id"],
-            "attempt": attempt_of(job.get("UserMetadata")),
+            "attempt": state.attempt,
             "occurred_at": time_from_datetime(_last_moment(job)),
             "sender": SENDER,
         }
         return report.decode(json.dumps(said).encode())
 
-    async def _completed(self, file_id: FileId, job: Mapping[str, Any]) -> Report:
+    async def _completed(self, state: FileState, job: Mapping[str, Any]) -> Report:
         """
         Build what the manifest of a finished job says.
 
@@ -235,16 +252,20 @@ class Upstream:
         made = manifest_from_job(job)
         try:
             made = with_variants(made, parse_master(await self._read(made)))
-        except (ClientError, PlaylistError) as problem:
-            _log.warning("%s: playlist unread: %s", file_id, problem)
-        raw = json.dumps(made | {"sender": SENDER}).encode()
-        return manifest.decode(raw, file_id, self._outputs)
+        except (*_AWAY, PlaylistError) as problem:
+            _log.warning("%s: playlist unread: %s", state.id, problem)
+        said = made | {"attempt": state.attempt, "sender": SENDER}
+        return manifest.decode(json.dumps(said).encode(), state.id, self._outputs)
 
     async def _read(self, made: Mapping[str, Any]) -> str:
         bucket, _, key = made["master_playlist"].removeprefix("s3://").partition("/")
         answer = await self._s3.get_object(Bucket=bucket, Key=key)
         async with answer["Body"] as body:
-            content: bytes = await body.read(MAX_PLAYLIST_BYTES + 1)
+            content = b""
+            while len(content) <= MAX_PLAYLIST_BYTES and (
+                part := await body.read(_PART)
+            ):
+                content += part
         return content.decode(errors="replace")
 
     def _key(self, state: FileState) -> str:

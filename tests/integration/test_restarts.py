@@ -183,7 +183,10 @@ async def test_restarts_behind_an_inherited_socket_refuse_and_lose_nothing(
 
 async def test_what_is_passed_must_be_a_listening_socket(database_url, tmp_path):
     with (tmp_path / "file").open("w") as plain, socket.socket() as silent:
-        for passed, problem in ((plain, "no socket"), (silent, "no listening socket")):
+        for passed, problem in (
+            (plain, "no socket"),
+            (silent, "no listening TCP socket"),
+        ):
             async with serving(database_url, passed, stderr=PIPE) as process:
                 _, said = await process.communicate()
             assert 2 == process.returncode

@@ -9,6 +9,7 @@ import pytest
 from aiohttp.test_utils import TestServer
 from moto.server import ThreadedMotoServer
 
+from gateway.errors import ConfigError
 from gateway.model import FileId, Job, Phase, ReportType, Status
 from gateway.protocol import manifest
 from lambdas.manifest import manifest_from_event, named_master, with_variants
@@ -189,6 +190,53 @@ async def test_a_job_that_mediaconvert_has_forgotten_is_searched_for(aws, tmp_pa
         await submit(cloud)
 
         assert (await asked(Status.CONVERTING, jobs=[forgotten])).alive
+
+
+async def test_of_which_attempt_a_known_job_is_the_file_knows_better(aws, tmp_path):
+    async with waiting_room(tmp_path) as cloud:
+        aws(mediaconvert=cloud.url)
+        job_id = await submit(cloud, userMetadata={"file_id": "f-1", "attempt": "1"})
+
+        (said,) = (await asked(Status.CONVERTING, attempt=2, jobs=[job_id])).reports
+
+    assert 2 == said.attempt
+
+
+async def test_an_answer_that_nobody_thought_of_is_no_answer(cloud, aws, monkeypatch):
+    aws(mediaconvert=cloud.url)
+
+    async def broken(*_):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Upstream, "_ask", broken)
+
+    assert "ZeroDivisionError" == (await asked(Status.AWAITING_UPLOAD)).unknown
+
+
+async def test_without_a_region_the_start_says_so(monkeypatch):
+    monkeypatch.delenv("AWS_REGION", raising=False)
+    monkeypatch.delenv("AWS_DEFAULT_REGION", raising=False)
+
+    with pytest.raises(ConfigError, match="AWS_REGION"):
+        await Upstream(config()).__aenter__()
+
+
+async def test_a_playlist_that_cannot_be_read_costs_detail_and_not_the_end(
+    cloud, aws, tmp_path, monkeypatch
+):
+    aws(mediaconvert=cloud.url)
+    await put_clip(cloud, tmp_path)
+    job_id = await submit(cloud)
+    await cloud.events.end(job_id)
+
+    async def away(*_):
+        raise TimeoutError
+
+    monkeypatch.setattr(Upstream, "_read", away)
+    (said,) = (await asked(Status.CONVERTING, jobs=[job_id])).reports
+
+    assert ReportType.COMPLETED is said.type
+    assert [None, None] == [one.codecs for one in said.playback.renditions]
 
 
 async def test_aws_that_is_away_is_no_answer(aws):

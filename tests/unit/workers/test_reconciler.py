@@ -207,6 +207,36 @@ async def test_between_sweeps_it_pauses_and_a_stop_is_heard_at_once():
     assert 1 == fakes.claims
 
 
+async def test_a_stop_does_not_wait_for_aws():
+    fakes = Fakes(many(1))
+    asking = asyncio.Event()
+
+    async def ask_for_ever(_file):
+        asking.set()
+        await asyncio.Event().wait()
+
+    fakes.ask = ask_for_ever
+    stop = asyncio.Event()
+    work = asyncio.create_task(fakes.reconciler().run(stop))
+    await asking.wait()
+
+    stop.set()
+    await asyncio.wait_for(work, 5)
+
+    assert [] == fakes.written
+
+
+async def test_what_a_sweep_raises_is_not_hidden():
+    fakes = Fakes(many(1))
+
+    async def broken(_limit):
+        raise ZeroDivisionError
+
+    fakes.claim = broken
+    with pytest.raises(ZeroDivisionError):
+        await fakes.reconciler().run(asyncio.Event())
+
+
 async def test_a_database_that_is_away_is_waited_out(monkeypatch):
     monkeypatch.setattr(reconciler, "SWEEP_INTERVAL_S", 0)
     fakes = Fakes(many(1))
