@@ -40,7 +40,7 @@ fmt: $(VENV)/test.stamp  ## format, and fix what can be fixed
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-soak: $(VENV)/test.stamp  ## clients that come, wait, leave and misbehave, for ten minutes
+soak: $(VENV)/soak.stamp  ## faults and crowds on purpose, each judged; ARGS="--part churn" for one
 	@exec $(BIN)/python -m bench.soak $(ARGS)
 
 bench: $(VENV)/test.stamp  ## our figures and the peers', side by side
@@ -67,6 +67,11 @@ $(VENV)/test.stamp: requirements/test.txt requirements/media.txt pyproject.toml 
 	@$(PIP) install --require-hashes --no-deps -r requirements/media.txt
 	@$(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@ $(VENV)/run.stamp
+
+$(VENV)/soak.stamp: requirements/soak.txt | $(VENV)/test.stamp
+	@echo "Installing what the soak needs into $(VENV), once ..." >&2
+	@$(PIP) install --require-hashes -r requirements/soak.txt
+	@touch $@
 
 # hls.js is for browsers that do not play HLS themselves: without it the page
 # offers a link instead.  Tried once, as soon as there is an npm, since without a

@@ -1,0 +1,166 @@
+"""
+Clients that come, wait, leave and misbehave; then look what is left.
+
+The base line is what a server is like after a first, short crowd has left it:
+code is loaded, pools are open, allocators have grown.  After the long crowd has
+left it must be like that again.
+"""
+
+import asyncio
+import os
+import re
+import time
+import urllib.request
+
+import msgspec
+
+from bench.children import Children
+from bench.database import Databases
+from bench.ours import OURS
+from bench.procfs import pss_kib
+from bench.server import Running, Terms
+from bench.soak.crowd import MAX_EVENTS_OF_A_FILE, POSTS_PER_S, ROLES, Crowd
+from bench.soak.part import Figure, Outcome, Part, Size, at_most, none, told
+from local.environment import LOOPBACK
+
+_FILES = 500
+_WARM_S = 60.0
+_SAMPLE_S = 15.0
+_SETTLE_S = 90.0
+_REST_S = 5.0
+_SIZES = {Size.SHORT: (10.0, 300), Size.FULL: (600.0, 10_000)}
+"""Seconds of churn, and clients at a time."""
+
+_METRIC = re.compile(r"^reelready_(\w+)(?:\{[^}]*\})? ([0-9.e+-]+)$", re.MULTILINE)
+
+
+class State(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    What a server holds at one moment.
+
+    Attributes:
+        at_s: Since the crowd came.
+        subscribers, connections, tasks: As the server counts them itself.
+        open_files: File descriptors of its process, but for sessions of its
+            pool, which grows as far as it is allowed to when it is needed.
+    """
+
+    at_s: float
+    clients: int
+    subscribers: int
+    connections: int
+    tasks: int
+    open_files: int
+    pss_kib: int
+
+
+async def _churn(size: Size) -> Outcome:
+    seconds, held = _SIZES[size]
+    posts = (_WARM_S + seconds) * POSTS_PER_S
+    hot_files = int(posts / 2 / MAX_EVENTS_OF_A_FILE) + 2
+    terms = Terms(files=_FILES + hot_files, heartbeat_s=15, wait_s=60)
+    async with (
+        Children() as children,
+        Databases(children) as databases,
+        OURS.start(children, databases, terms) as running,
+    ):
+        crowd = Crowd(running, held=held, files=_FILES)
+        began_s = time.monotonic()
+        crowd.churn(min(_WARM_S, seconds))
+        crowd.leave()
+        base = await _settled(running, databases, crowd, began_s)
+        _say("base line", base)
+        during: list[State] = []
+        began_s = time.monotonic()
+        while (left_s := began_s + seconds - time.monotonic()) > 0:
+            crowd.churn(min(_SAMPLE_S, left_s))
+            during.append(await _state(running, databases, crowd, began_s))
+            _say("churning", during[-1])
+        crowd.leave()
+        end = await _settled(running, databases, crowd, began_s)
+        _say("end", end)
+    return Outcome(
+        figures=judged(base, end, crowd),
+        samples={
+            "roles": ROLES,
+            "base": base,
+            "during": during,
+            "end": end,
+            "counts": dict(sorted(crowd.counts.items())),
+        },
+    )
+
+
+def judged(base: State, end: State, crowd: Crowd) -> list[Figure]:
+    """Compare what is left with what there was."""
+    return [
+        *(
+            at_most(f"{name} left", getattr(end, name), getattr(base, name))
+            for name in ("tasks", "open_files")
+        ),
+        none("subscribers left", end.subscribers),
+        none("connections left", end.connections),
+        at_most("memory left, of the base line", end.pss_kib / base.pss_kib, 1.1),
+        none("events lost or doubled", crowd.gaps),
+        none("reports refused", crowd.counts["reports refused"]),
+        told("events read", crowd.counts["events read"]),
+    ]
+
+
+async def _settled(
+    running: Running, databases: Databases, crowd: Crowd, began_s: float
+) -> State:
+    """Wait until the server has noticed that everybody left."""
+    deadline_s = time.monotonic() + _SETTLE_S
+    while time.monotonic() < deadline_s:
+        state = await _state(running, databases, crowd, began_s)
+        if not (state.subscribers or state.connections):
+            break
+        await asyncio.sleep(1)
+    await asyncio.sleep(_REST_S)
+    return await _state(running, databases, crowd, began_s)
+
+
+async def _state(
+    running: Running, databases: Databases, crowd: Crowd, began_s: float
+) -> State:
+    (pid,) = running.pids()
+    metrics = _metrics(running.port)
+    return State(
+        at_s=round(time.monotonic() - began_s, 1),
+        clients=len(crowd),
+        subscribers=metrics["subscribers"],
+        connections=metrics["connections"],
+        tasks=metrics["tasks"],
+        open_files=_open_files(pid) - await databases.sessions(),
+        pss_kib=pss_kib([pid]),
+    )
+
+
+def _open_files(pid: int) -> int:
+    return len(os.listdir(f"/proc/{pid}/fd"))  # noqa: PTH208 - names are enough
+
+
+def _metrics(port: int) -> dict[str, int]:
+    url = f"http://{LOOPBACK}:{port}/metrics"
+    with urllib.request.urlopen(url, timeout=30) as answer:
+        text = answer.read().decode()
+    found: dict[str, int] = {}
+    for name, value in _METRIC.findall(text):
+        found[name] = found.get(name, 0) + int(float(value))
+    return found
+
+
+def _say(what: str, state: State) -> None:
+    figures = ", ".join(
+        f"{name} {value}" for name, value in msgspec.structs.asdict(state).items()
+    )
+    print(f"{what}: {figures}", flush=True)
+
+
+CHURN = Part(
+    name="churn",
+    rows="N1 N2 D2 H5",
+    about="clients that come, wait, leave and misbehave leave nothing behind",
+    run=_churn,
+)
