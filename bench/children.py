@@ -72,6 +72,7 @@ class Children:
         env: Mapping[str, str],
         is_server: bool = False,
         is_talking: bool = False,
+        inherits: Sequence[int] = (),
     ) -> AsyncIterator[asyncio.subprocess.Process]:
         """
         Run one child for the length of the block.
@@ -79,6 +80,7 @@ class Children:
         Args:
             is_server: It is what is measured: it runs on the server's core.
             is_talking: Its standard input and output are pipes.
+            inherits: Descriptors of ours that it has, too.
         """
         pipe = asyncio.subprocess.PIPE if is_talking else None
         core = on_server_core() if is_server else nullcontext()
@@ -90,6 +92,7 @@ class Children:
                 stdout=pipe or log,
                 stderr=log,
                 start_new_session=True,
+                pass_fds=inherits,
             )
         self.watchdog.end(process.pid)
         try:

@@ -49,7 +49,7 @@ from unnest($1::text[], $3::json[]) as f (id, state)
 
 
 @dataclass(frozen=True)
-class _Secrets:
+class Secrets:
     """Made for one run."""
 
     api_key: str
@@ -57,7 +57,7 @@ class _Secrets:
     ingest: bytes
 
     @classmethod
-    def made(cls) -> "_Secrets":
+    def made(cls) -> "Secrets":
         return cls(
             secrets.token_urlsafe(36),
             secrets.token_urlsafe(36),
@@ -84,7 +84,7 @@ class _Secrets:
         )
 
 
-def _subscriber(known: _Secrets, kind: Kind, wait_s: int, file: int) -> bytes:
+def _subscriber(known: Secrets, kind: Kind, wait_s: int, file: int) -> bytes:
     path = f"/v1/files/{file_id(file)}/events"
     token = f"Authorization: Bearer {known.watch_token(file)}"
     if kind is Kind.SSE:
@@ -92,7 +92,7 @@ def _subscriber(known: _Secrets, kind: Kind, wait_s: int, file: int) -> bytes:
     return get(f"{path}?after={FIRST_SEQ}&wait={wait_s}", token)
 
 
-def _publication(known: _Secrets, file: int, seq: int) -> bytes:
+def _publication(known: Secrets, file: int, seq: int) -> bytes:
     """A report that is always accepted: a higher attempt than the last one."""
     now = datetime.now(UTC).isoformat()
     body = (
@@ -121,7 +121,7 @@ async def _register(url: str, files: int) -> None:
         await connection.close()
 
 
-def _environment(known: _Secrets, url: str, port: int, terms: Terms) -> dict[str, str]:
+def environment(known: Secrets, url: str, port: int, terms: Terms) -> dict[str, str]:
     settings = {
         "DATABASE_URL": url,
         "BUCKET": "reelready-bench",
@@ -168,14 +168,14 @@ async def _ready(port: int) -> None:
 async def _start(
     kind: Kind, children: Children, databases: Databases, terms: Terms
 ) -> AsyncIterator[Running]:
-    known, port = _Secrets.made(), free_port()
+    known, port = Secrets.made(), free_port()
     command = [sys.executable, "-m", "gateway", "serve"]
     if terms.cgroup_procs:
         command = ["/bin/sh", "-c", _IN_CGROUP, terms.cgroup_procs, *command]
     async with databases.fresh() as database:
         await migrate(database.url)
         await _register(database.url, terms.files)
-        env = _environment(known, database.url, port, terms)
+        env = environment(known, database.url, port, terms)
         async with children.child(_NAME, command, env=env, is_server=True) as process:
             await listening(port, process, children, _NAME)
             await _ready(port)

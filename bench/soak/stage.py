@@ -1,0 +1,186 @@
+"""
+What a fault is acted on: a Postgres and gateways that may be killed.
+
+The listening socket belongs to this process and outlives every gateway, as it
+does under systemd; what comes while none accepts waits in its backlog.
+"""
+
+import asyncio
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from types import TracebackType
+from typing import Self
+
+import asyncpg
+
+from bench.children import Children
+from bench.errors import RunError
+from bench.ours import Secrets, environment
+from bench.procfs import tree
+from bench.server import Terms, get
+from local.environment import LOOPBACK
+from local.postgres import Postgres, PostgresError
+from workers.migrate import migrate
+
+BACKLOG = 16_384
+
+_PASSED_ON = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ |= {"LISTEN_FDS": "1", "LISTEN_PID": str(os.getpid())}
+os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
+"""
+"""What systemd does: the socket becomes descriptor 3 of the service."""
+
+_SERVE = ("-m", "gateway", "serve")
+_BACK_S = 60.0
+_POLL_S = 0.02
+
+
+class Stage:
+    """
+    `async with Stage() as stage:` and start a gateway.
+
+    Args:
+        gateway: What Python runs as the gateway.
+        settings: Besides those that every gateway needs.
+
+    Attributes:
+        known: Secrets of the gateways.
+        gateway: The newest one's process.
+        url: Of the database.
+    """
+
+    known: Secrets
+    gateway: asyncio.subprocess.Process
+    url: str
+
+    def __init__(self, *, settings: dict[str, str] | None = None) -> None:
+        self._settings = settings or {}
+        self._leave = AsyncExitStack()
+        self._started = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        try:
+            self.children = await self._leave.enter_async_context(Children())
+            folder = self.children.temporary("postgres-")
+            folder.chmod(0o711)  # Postgres may run as another user
+            self._postgres = await self._leave.enter_async_context(
+                Postgres(folder, watchdog=self.children.watchdog)
+            )
+            self.url = self._postgres.url
+            await migrate(self.url)
+            self._socket = self._leave.enter_context(
+                socket.create_server((LOOPBACK, 0), backlog=BACKLOG)
+            )
+        except BaseException:
+            await self._leave.aclose()
+            raise
+        self.known = Secrets.made()
+        self._leave.push_async_callback(self._started.aclose)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._leave.aclose()
+
+    @property
+    def port(self) -> int:
+        """Where the gateways listen."""
+        return int(self._socket.getsockname()[1])
+
+    async def start_gateway(
+        self, command: tuple[str, ...] = _SERVE, *, is_talking: bool = False
+    ) -> None:
+        """Start another one; the one before it may still be there."""
+        env = environment(self.known, self.url, self.port, Terms(files=0))
+        prefixed = {f"REELREADY_{name}": one for name, one in self._settings.items()}
+        number = self._socket.fileno()
+        self.gateway = await self._started.enter_async_context(
+            self.children.child(
+                "gateway",
+                [sys.executable, "-c", _PASSED_ON, str(number), *command],
+                env=env | prefixed,
+                is_server=True,
+                is_talking=is_talking,
+                inherits=[number],
+            )
+        )
+
+    async def end_gateway(self, by: signal.Signals = signal.SIGKILL) -> float:
+        """Signal the newest one and wait; returns how many seconds it took."""
+        asked_s = time.monotonic()
+        with suppress(ProcessLookupError):
+            self.gateway.send_signal(by)
+        await self.gateway.wait()
+        took_s = time.monotonic() - asked_s
+        await self._started.aclose()
+        return took_s
+
+    async def ready(self) -> None:
+        """
+        Wait until the gateway hears its own doorbell.
+
+        Raises:
+            RunError: It does not.
+        """
+        deadline_s = time.monotonic() + _BACK_S
+        while time.monotonic() < deadline_s:
+            if (await self.ask("/readyz")).startswith(b"HTTP/1.1 200"):
+                return
+            await asyncio.sleep(_POLL_S)
+        raise RunError(f"not ready: {self.children.last_words('gateway')}")
+
+    async def ask(self, path: str) -> bytes:
+        """GET something without a credential; nothing if the gateway is not there."""
+        with suppress(OSError):
+            reader, writer = await asyncio.open_connection(LOOPBACK, self.port)
+            writer.write(get(path, "Connection: close") + b"\r\n")
+            answer = await reader.read()
+            writer.close()
+            return answer
+        return b""
+
+    def pids(self) -> list[int]:
+        """Processes of the newest gateway."""
+        return tree(self.gateway.pid)
+
+    def kill_postgres(self) -> None:
+        """Kill -9 the postmaster; its sessions end with it."""
+        os.kill(self._postgres.pid, signal.SIGKILL)
+
+    async def start_postgres(self) -> None:
+        """
+        Start it again and wait until it answers.
+
+        Raises:
+            RunError: It does not come back.
+        """
+        deadline_s = time.monotonic() + _BACK_S
+        while time.monotonic() < deadline_s:
+            # Until the last session has noticed, its shared memory is in use.
+            with suppress(PostgresError, OSError, asyncpg.PostgresError):
+                async with self._postgres.stopped():
+                    pass
+                await (await asyncpg.connect(self.url)).close()
+                return
+            await asyncio.sleep(_POLL_S)
+        raise RunError("Postgres does not come back")
+
+    @asynccontextmanager
+    async def database(self) -> AsyncIterator["asyncpg.Connection[asyncpg.Record]"]:
+        """Look behind the gateway's back."""
+        connection = await asyncpg.connect(self.url)
+        try:
+            yield connection
+        finally:
+            await connection.close()
