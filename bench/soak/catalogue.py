@@ -1,7 +1,8 @@
 """The parts of the soak, in the order they are run."""
 
 from bench.soak.churn import CHURN
+from bench.soak.crash_points import CRASH_POINTS
 from bench.soak.kills import KILLS
 from bench.soak.part import Part
 
-PARTS: tuple[Part, ...] = (CHURN, KILLS)
+PARTS: tuple[Part, ...] = (CHURN, KILLS, CRASH_POINTS)

@@ -10,7 +10,6 @@ import random
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 from bench.soak.ledger import CatchUp, Ledger, percentile
 from bench.soak.part import Outcome, Part, Size, at_least, at_most, none, told
@@ -79,10 +78,7 @@ class _Run:
             for file_id in file_ids:
                 tasks.create_task(self._reporter.complete(file_id))
         await until(lambda: all(tab.is_done for tab in self.tabs), limit_s=_END_S)
-        async with self._stage.database() as database:
-            for file_id in file_ids:
-                rows = await database.fetch(_EVENTS, file_id)
-                self._ledger.audit(file_id, _events(rows))
+        await audit(self._stage, self._ledger, file_ids)
 
     async def _report(self, file_ids: list[str]) -> None:
         """Report on each of these files in turn, as often as is allowed."""
@@ -133,6 +129,17 @@ class _Run:
                 self.catch_up.reached()
 
 
+async def audit(stage: Stage, ledger: Ledger, file_ids: Iterable[str]) -> None:
+    """Compare all that was said of these files with their tables."""
+    async with stage.database() as database:
+        for file_id in file_ids:
+            rows = await database.fetch(_EVENTS, file_id)
+            ledger.audit(
+                file_id,
+                ((one["seq"], one["attempt"], one["state"].encode()) for one in rows),
+            )
+
+
 async def _kills(size: Size) -> Outcome:
     plan = _PLANS[size]
     ledger = Ledger()
@@ -170,10 +177,6 @@ async def _kills(size: Size) -> Outcome:
                     "catch_up_s": [round(one, 3) for one in sorted(caught_up)[-2000:]],
                 },
             )
-
-
-def _events(rows: Iterable[Any]) -> Iterable[tuple[int, int, bytes]]:
-    return ((row["seq"], row["attempt"], row["state"].encode()) for row in rows)
 
 
 KILLS = Part(

@@ -36,6 +36,9 @@ class Tab(asyncio.Protocol):
         is_dead: It was answered in a way that a browser never comes back from.
         on_event: Called after each event.
         happened: What came, by name; shared by many.
+
+    Args:
+        retry_s: To come back after, whatever the server says.
     """
 
     def __init__(
@@ -45,6 +48,8 @@ class Tab(asyncio.Protocol):
         token: str,
         ledger: Ledger,
         happened: Counter[str],
+        *,
+        retry_s: float | None = None,
     ) -> None:
         self.file_id = file_id
         self.last = 0
@@ -55,7 +60,8 @@ class Tab(asyncio.Protocol):
         self._port = port
         self._token = token
         self._ledger = ledger
-        self._retry_s = DEFAULT_RETRY_S
+        self._retry_s = retry_s or DEFAULT_RETRY_S
+        self._obeys = retry_s is None
         self._received = b""
         self._transport: asyncio.Transport | None = None
         self._coming: asyncio.TimerHandle | asyncio.Task[None] | None = None
@@ -128,7 +134,7 @@ class Tab(asyncio.Protocol):
             self.is_dead = True
 
     def _take(self, frame: bytes) -> None:
-        if retry := _RETRY.search(frame):
+        if self._obeys and (retry := _RETRY.search(frame)):
             self._retry_s = int(retry[1]) / 1000
         named = _EVENT.search(frame)
         if named is not None:
