@@ -51,7 +51,16 @@ class NoPlaylistError(LambdaError):
 
 
 class PlaylistError(LambdaError):
-    """A master playlist breaks RFC 8216, or is larger than any of ours."""
+    """
+    A master playlist breaks RFC 8216, or is larger than any of ours.
+
+    Attributes:
+        line: Which one, from 1.
+    """
+
+    def __init__(self, line: int, problem: str) -> None:
+        super().__init__(f"line {line}: {problem}")
+        self.line = line
 
 
 class GatewayRefusedError(LambdaError):

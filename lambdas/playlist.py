@@ -52,43 +52,45 @@ def parse_master(text: str) -> list[Variant]:
     Attributes nobody asked for are skipped, whatever they are.
 
     Raises:
-        PlaylistError: It is not a master playlist, is too large, or an
-            attribute we read breaks its grammar.
+        PlaylistError: naming the line; it is not a master playlist, is too
+            large, or an attribute we read breaks its grammar.
     """
     if len(text) > MAX_PLAYLIST_BYTES:
-        msg = f"the playlist is over {MAX_PLAYLIST_BYTES} characters"
-        raise PlaylistError(msg)
-    lines = [line for line in re.split(r"\r?\n", text) if line.strip()]
-    if not lines or lines[0] != "#EXTM3U":
-        msg = "the playlist does not begin with #EXTM3U"
-        raise PlaylistError(msg)
-
-    variants = [
-        _variant(line.removeprefix(_STREAM_INF), _uri_after(lines, number))
-        for number, line in enumerate(lines)
-        if line.startswith(_STREAM_INF)
+        where = 1 + text.count("\n", 0, MAX_PLAYLIST_BYTES)
+        raise PlaylistError(where, f"it is over {MAX_PLAYLIST_BYTES} characters here")
+    lines = [
+        (number, line)
+        for number, line in enumerate(re.split(r"\r?\n", text), 1)
+        if line.strip()
     ]
-    if not 0 < len(variants) <= _MAX_VARIANTS:
-        msg = f"a master playlist has 1 to {_MAX_VARIANTS} variants"
-        raise PlaylistError(msg)
+    if not lines or lines[0][1] != "#EXTM3U":
+        raise PlaylistError(lines[0][0] if lines else 1, "it is not #EXTM3U")
+
+    variants: list[Variant] = []
+    for place, (number, line) in enumerate(lines, 1):
+        if not line.startswith(_STREAM_INF):
+            continue
+        if len(variants) == _MAX_VARIANTS:
+            raise PlaylistError(number, f"there are over {_MAX_VARIANTS} variants")
+        uri = lines[place][1] if place < len(lines) else "#"
+        # RFC 8216: the URI line that follows the tag is required.
+        if uri.startswith("#"):
+            raise PlaylistError(number, "the variant has no URI")
+        try:
+            variants.append(_variant(line.removeprefix(_STREAM_INF), uri))
+        except ValueError as problem:
+            raise PlaylistError(number, str(problem)) from None
+    if not variants:
+        raise PlaylistError(lines[-1][0], "the playlist ends without a variant")
     return variants
-
-
-def _uri_after(lines: list[str], number: int) -> str:
-    """RFC 8216: the URI line that follows the tag is required."""
-    following = lines[number + 1 : number + 2]
-    if not following or following[0].startswith("#"):
-        msg = "a variant has no URI"
-        raise PlaylistError(msg)
-    return following[0]
 
 
 def _variant(attribute_list: str, uri: str) -> Variant:
     attributes = _attributes(attribute_list)
     bandwidth = _number(attributes, "BANDWIDTH")
     if bandwidth is None:
-        msg = "a variant has no BANDWIDTH"
-        raise PlaylistError(msg)
+        msg = "the variant has no BANDWIDTH"
+        raise ValueError(msg)
     resolution = _matched(attributes, "RESOLUTION", _RESOLUTION)
     codecs = _matched(attributes, "CODECS", _CODECS)
     frame_rate = _matched(attributes, "FRAME-RATE", _DECIMAL)
@@ -109,8 +111,8 @@ def _attributes(attribute_list: str) -> dict[str, str]:
     while position < len(attribute_list):
         match = _ATTRIBUTE.match(attribute_list, position)
         if match is None:
-            msg = f"an attribute list breaks off at {attribute_list[position:][:40]!r}"
-            raise PlaylistError(msg)
+            msg = f"attributes break off at {attribute_list[position:][:40]!r}"
+            raise ValueError(msg)
         attributes[match[1]] = match[2].strip('"')
         position = match.end()
     return attributes
@@ -129,5 +131,5 @@ def _matched(
     match = grammar.fullmatch(attributes[name])
     if match is None:
         msg = f"{name} is {attributes[name][:40]!r}"
-        raise PlaylistError(msg)
+        raise ValueError(msg)
     return match

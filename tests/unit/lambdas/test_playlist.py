@@ -49,33 +49,38 @@ def test_attributes_nobody_asked_for_are_skipped():
 
 
 @pytest.mark.parametrize(
-    "text",
+    ("text", "line"),
     [
-        "",
-        "\n",
-        "<html>",
-        " #EXTM3U\n" + LINE + "\nv.m3u8",
-        master(),
-        master("#EXTINF:6,", "segment.ts"),
-        master(LINE),
-        master(LINE, LINE, "v.m3u8"),
-        master("#EXT-X-STREAM-INF:", "v.m3u8"),
-        master("#EXT-X-STREAM-INF:CODECS=1", "v.m3u8"),
-        master("#EXT-X-STREAM-INF:BANDWIDTH=", "v.m3u8"),
-        master("#EXT-X-STREAM-INF:BANDWIDTH=-1", "v.m3u8"),
-        master("#EXT-X-STREAM-INF:BANDWIDTH=" + "9" * 16, "v.m3u8"),
-        master("#EXT-X-STREAM-INF:BANDWIDTH=\u0661", "v.m3u8"),
-        master("#EXT-X-STREAM-INF: BANDWIDTH=1", "v.m3u8"),
-        master("#EXT-X-STREAM-INF:bandwidth=1", "v.m3u8"),
-        master(LINE + ',CODECS="avc1', "v.m3u8"),
-        master(LINE + ',CODECS="<script>"', "v.m3u8"),
-        master(LINE + ",RESOLUTION=1920", "v.m3u8"),
-        master(LINE + ",RESOLUTION=1920x1080x1", "v.m3u8"),
-        master(LINE + ",FRAME-RATE=nan", "v.m3u8"),
-        master(*[LINE, "v.m3u8"] * 101),
-        master(LINE, "v.m3u8", "#" * MAX_PLAYLIST_BYTES),
+        ("", 1),
+        ("\n", 1),
+        ("<html>", 1),
+        ("\r\n\n<html>", 3),
+        (" #EXTM3U\n" + LINE + "\nv.m3u8", 1),
+        (master(), 1),
+        (master("#EXTINF:6,", "segment.ts"), 3),
+        (master(LINE), 2),
+        (master(LINE, LINE, "v.m3u8"), 2),
+        (master(LINE, "v.m3u8", "", "#EXT-X-STREAM-INF:", "v.m3u8"), 5),
+        (master("#EXT-X-STREAM-INF:", "v.m3u8"), 2),
+        (master("#EXT-X-STREAM-INF:CODECS=1", "v.m3u8"), 2),
+        (master("#EXT-X-STREAM-INF:BANDWIDTH=", "v.m3u8"), 2),
+        (master("#EXT-X-STREAM-INF:BANDWIDTH=-1", "v.m3u8"), 2),
+        (master("#EXT-X-STREAM-INF:BANDWIDTH=" + "9" * 16, "v.m3u8"), 2),
+        (master("#EXT-X-STREAM-INF:BANDWIDTH=\u0661", "v.m3u8"), 2),
+        (master("#EXT-X-STREAM-INF: BANDWIDTH=1", "v.m3u8"), 2),
+        (master("#EXT-X-STREAM-INF:bandwidth=1", "v.m3u8"), 2),
+        (master(LINE + ',CODECS="avc1', "v.m3u8"), 2),
+        (master(LINE + ',CODECS="<script>"', "v.m3u8"), 2),
+        (master(LINE + ",RESOLUTION=1920", "v.m3u8"), 2),
+        (master(LINE + ",RESOLUTION=1920x1080x1", "v.m3u8"), 2),
+        (master(LINE + ",FRAME-RATE=nan", "v.m3u8"), 2),
+        (master(*[LINE, "v.m3u8"] * 101), 202),
+        (master(LINE, "v.m3u8", "#" * MAX_PLAYLIST_BYTES), 4),
+        (master(*["#"] * MAX_PLAYLIST_BYTES), 1 + (MAX_PLAYLIST_BYTES - 8) // 2 + 1),
     ],
 )
-def test_anything_else_is_refused(text):
-    with pytest.raises(PlaylistError):
+def test_anything_else_is_refused_and_the_line_is_named(text, line):
+    with pytest.raises(PlaylistError, match=rf"^line {line}: ") as raised:
         parse_master(text)
+
+    assert line == raised.value.line
