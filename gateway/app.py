@@ -18,9 +18,10 @@ from ssl import SSLContext
 from typing import Any, cast
 
 import uvloop
-from aiohttp import web
+from aiohttp import http_parser, web
 
 from gateway.config import Config
+from gateway.errors import ConfigError
 from gateway.feed import Feed
 from gateway.hub import Hub
 from gateway.ingest import Ingest
@@ -203,6 +204,21 @@ async def serve(config: Config) -> None:
         _log.info("draining")
 
 
+def _require_the_c_parser() -> None:
+    """
+    Refuse aiohttp's fallback, which takes over without a word.
+
+    The door reads with llhttp; behind it nothing may read the same bytes
+    otherwise.  httptools has no fallback.
+    """
+    if http_parser.HttpRequestParser is http_parser.HttpRequestParserPy:
+        raise ConfigError(
+            "AIOHTTP_NO_EXTENSIONS",
+            "is set, or aiohttp was installed without its C parser: "
+            "unset it, or install aiohttp from a wheel",
+        )
+
+
 def _spare_the_collector() -> None:
     """
     Keep the cyclic collector from walking every waiting client again and again.
@@ -216,7 +232,13 @@ def _spare_the_collector() -> None:
 
 
 def run(config: Config) -> None:
-    """Run the gateway in this process; blocks."""
+    """
+    Run the gateway in this process; blocks.
+
+    Raises:
+        ConfigError: aiohttp would read requests with its parser in Python.
+    """
+    _require_the_c_parser()
     start_logging(access=config.access_log)
     uvloop.run(serve(config))
 

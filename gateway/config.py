@@ -114,6 +114,10 @@ def _secrets(raw: str) -> tuple[str, ...]:
 
 
 def _token_secrets(raw: str) -> tuple[str, ...]:
+    if "-----BEGIN " in raw:
+        # Half of such a pair may be public, and whoever has it could sign.
+        msg = "holds a PEM key, but tokens are signed with a shared secret (HS256)"
+        raise ValueError(msg)
     secrets = _secrets(raw)
     if LOCAL_API_KEY in secrets:
         msg = f"holds a secret of fewer than {MIN_SECRET_CHARS} characters"

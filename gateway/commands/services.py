@@ -28,8 +28,10 @@ def serve() -> None:
     """
     config = Config.from_env()
     config.refuse_local_secrets()
-    from gateway.app import run
-
+    try:
+        from gateway.app import run
+    except ImportError as error:
+        raise click.ClickException(f"cannot serve: {error}") from error
     run(config)
 
 

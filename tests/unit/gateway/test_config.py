@@ -118,6 +118,11 @@ BAD = [
     ("INGEST_SECRETS", f"{WHSEC},whsec_!!!"),
     *[("API_KEYS", raw) for raw in ("", " , ", "a" * 31, f"{SECRET},short")],
     *[("TOKEN_SECRETS", raw) for raw in ("", "local", "s" * 31, f"{SECRET},local")],
+    *[
+        ("TOKEN_SECRETS", f"{start}-----BEGIN {kind} KEY-----\n{SECRET}\n")
+        for start in ("", f"{SECRET},")
+        for kind in ("PUBLIC", "RSA PRIVATE", "EC PRIVATE")
+    ],
     *[("UPLOAD_PREFIX", raw) for raw in ("", "/", "a", "/a/", "a//b/", "a b/", "영/")],
     *[
         ("ALLOWED_ORIGINS", raw)
