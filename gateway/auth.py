@@ -47,6 +47,10 @@ class Viewer(msgspec.Struct, frozen=True):
     owner: str | None = None
     expires_at: float | None = None
 
+    def may_ever_see(self, file_id: FileId) -> bool:
+        """Whether this file can be theirs to see, whoever owns it."""
+        return self.everything or self.owner is not None or file_id in self.files
+
     def may_see(self, file_id: FileId, owner: str | None) -> bool:
         """Whether this file of this owner is theirs to see."""
         return (

@@ -37,7 +37,9 @@ def problems() -> Middleware:
         except ConnectionError:
             raise
         except Exception:  # noqa: BLE001 - the last line of defence of one request
-            _log.exception("%s %s failed", request.method, request.path)
+            # As it came: decoded, it could hold a line break.
+            path = request.raw_path.partition("?")[0]
+            _log.exception("%s %s failed", request.method, path)
             return _response(status_answer(500, "see the log"))
 
     return answer

@@ -35,13 +35,14 @@ class Waiting:
         Show the current state, or wait for a newer one.
 
         Raises:
-            GatewayError: No credential, no room, or ``wait`` is not seconds.
+            GatewayError: No credential, or not for this file; no room; or
+                ``wait`` is not seconds.
         """
         wait_s = self._wait_s(request)
         after = cursor.parse(request.argument("after"))
         if "if-none-match" in request.headers:
             after = cursor.from_etag(request.headers["if-none-match"])
-        viewer = self._access.viewer(request)
+        viewer = self._viewer(request, file_id)
         poll = Poll(
             self._lot,
             line,
@@ -61,7 +62,7 @@ class Waiting:
         Raises:
             GatewayError: as `file`.
         """
-        viewer = self._access.viewer(request)
+        viewer = self._viewer(request, file_id)
         after = cursor.from_request(request)
         if "text/event-stream" in request.headers.get("accept", "").lower():
             self._stream(line, request, viewer, {file_id: after}, numbered=True)
@@ -92,10 +93,19 @@ class Waiting:
         file_ids = list(dict.fromkeys(request.arguments("file")))
         if not 1 <= len(file_ids) <= MAX_FILES:
             raise InvalidError("file", f"is not given 1 to {MAX_FILES} times")
-        if not all(map(FILE_ID.fullmatch, file_ids)):
-            raise NotFoundError
         cursors = {FileId(file_id): cursor.CURRENT for file_id in file_ids}
+        if not all(
+            FILE_ID.fullmatch(one) and viewer.may_ever_see(one) for one in cursors
+        ):
+            raise NotFoundError
         self._stream(line, request, viewer, cursors, numbered=False)
+
+    def _viewer(self, request: Request, file_id: FileId) -> Viewer:
+        """Find out who asks; a guess at a file id costs the table no read."""
+        viewer = self._access.viewer(request)
+        if not viewer.may_ever_see(file_id):
+            raise NotFoundError
+        return viewer
 
     def _stream(
         self,
