@@ -151,19 +151,27 @@ async def conversion(
 
 
 @contextlib.asynccontextmanager
-async def waiting_room(work_dir: Path, **options: Any) -> AsyncIterator[Conversion]:
-    """One that is served but never started: its jobs wait, and it has no S3."""
+async def waiting_room(
+    work_dir: Path, *, gate: Any = None, **options: Any
+) -> AsyncIterator[Conversion]:
+    """
+    One that is served but never started: its jobs wait, and it has no S3.
+
+    `gate` is a middleware before its API.
+    """
     events = Events()
     service = MediaConvert(
         s3={}, on_event=events, region=REGION, work_dir=work_dir, **options
     )
-    async with _served(service) as (url, jobs):
+    async with _served(service, *filter(None, [gate])) as (url, jobs):
         yield Conversion(url, jobs, None, events, work_dir)
 
 
 @contextlib.asynccontextmanager
-async def _served(service: MediaConvert) -> AsyncIterator[tuple[str, Any]]:
-    async with TestServer(service.app()) as server:
+async def _served(service: MediaConvert, *gates: Any) -> AsyncIterator[tuple[str, Any]]:
+    app = service.app()
+    app.middlewares.extend(gates)
+    async with TestServer(app) as server:
         url = str(server.make_url("")).rstrip("/")
         client = _session().create_client("mediaconvert", **_settings(url))
         async with client as jobs:

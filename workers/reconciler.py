@@ -37,9 +37,12 @@ from workers.sweeping import sweep_until
 from workers.upstream import SENDER, Finding, Upstream
 
 SWEEP_INTERVAL_S = 5.0
-MAX_SWEEP_FILES = 200
-PATIENCE = timedelta(minutes=10)
-"""How long a file may outlive its deadline while AWS does not answer."""
+MAX_SWEEP_FILES = 400
+PATIENCE = timedelta(minutes=5)
+"""
+Since its deadline a file is asked about for so long while AWS does not answer.
+With the time until it is seen again, and that of two sweeps, it ends in ten.
+"""
 
 AGAIN = timedelta(minutes=2)
 """At most so long after its deadline a file that could not be ended is seen again."""
@@ -80,11 +83,11 @@ _log = logging.getLogger("reelready.reconciler")
 class Asked(Protocol):
     """Whoever knows what became of files; `Upstream`, but in unit tests."""
 
-    async def ask(self, file: FileRecord) -> Finding:
-        """Learn what became of one file."""
+    async def ask(self, files: Sequence[FileRecord]) -> Sequence[Finding]:
+        """Learn what became of files."""
 
-    async def convert(self, state: FileState) -> None:
-        """Have an upload that nothing came of converted."""
+    async def convert(self, states: Sequence[FileState]) -> None:
+        """Have uploads that nothing came of converted."""
 
 
 class Reconciler:
@@ -107,20 +110,18 @@ class Reconciler:
             UnavailableError: The database is away.
         """
         found = await self._silent.claim(MAX_SWEEP_FILES)
-        findings = await asyncio.gather(
-            *(self._upstream.ask(file.record) for file in found)
-        )
+        findings = await self._upstream.ask([file.record for file in found])
         asked = list(zip(found, findings, strict=True))
         moved = await self._pass_on(asked)
         await self._write(
             [_ending(file) for file, finding in asked if _is_over(file, finding, moved)]
         )
-        await asyncio.gather(
-            *(
-                self._upstream.convert(file.record.state)
+        await self._upstream.convert(
+            [
+                file.record.state
                 for file, finding in asked
                 if finding.unstarted and (finding.reports or file.late < timedelta(0))
-            )
+            ]
         )
         return len(found)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import random
 from collections.abc import Awaitable, Callable
 
 from gateway.errors import UnavailableError
@@ -22,6 +23,7 @@ async def sweep_until(
         sweep: Does one piece of work and says how much it was.  It is cancelled
             in the middle when the time has come to stop.
         full: So much means that there may be more, and no rest is due.
+        interval_s: Rest; a fifth more or less, so that workers fall out of step.
     """
 
     async def work() -> None:
@@ -32,7 +34,7 @@ async def sweep_until(
                 log.warning("cannot sweep: %s", error)
                 more = False
             if not more:
-                await asyncio.sleep(interval_s)
+                await asyncio.sleep(interval_s * random.uniform(0.8, 1.2))  # noqa: S311 - no secret
 
     working = asyncio.ensure_future(work())
     stopped = asyncio.ensure_future(stop.wait())

@@ -9,16 +9,16 @@ lost event would have caused.
 Nothing here ends a file or writes: an answer is what is known, or that nothing
 could be learned now.
 
-Source: S3 API reference, "HeadObject"; MediaConvert API reference, "GetJob",
-"SearchJobs"; Lambda API reference, "Invoke"; docs/decisions/0009.
+Source: S3 API reference, "HeadObject"; Lambda API reference, "Invoke";
+docs/decisions/0009.
 """
 
 import asyncio
 import json
 import logging
 import os
-from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any, Self
 from urllib.parse import quote_plus
@@ -30,25 +30,25 @@ from msgspec import Struct
 
 from gateway.config import Config
 from gateway.errors import ConfigError, InvalidError
-from gateway.model import FileRecord, FileState, Report, ReportType, Status
+from gateway.model import FileId, FileRecord, FileState, Report, ReportType, Status
 from gateway.protocol import manifest, report
 from gateway.protocol.registration import extension
 from lambdas.errors import NoPlaylistError, PlaylistError
 from lambdas.job_reports import failure_report, no_playlist_report, progress_report
-from lambdas.manifest import attempt_of, manifest_from_job, with_variants
+from lambdas.manifest import manifest_from_job, with_variants
 from lambdas.playlist import MAX_PLAYLIST_BYTES, parse_master
 from lambdas.reports import time_from_datetime
+from workers.jobs import MISSING, Job, Jobs
 
 SENDER = "reconciler"
 MAX_QUESTIONS = 8
 """At a time; on top of it the clients slow down when AWS says so."""
 
-MAX_SEARCH_PAGES = 5
-
-MAX_ASK_S = 30.0
+MAX_QUESTION_S = 30.0
+MAX_ASK_S = 60.0
+"""For all questions of one sweep: what hangs must not hold up every file."""
 
 _AWAY = (BotoCoreError, ClientError, OSError, TimeoutError)
-_MISSING = {"404", "NoSuchKey", "NotFound", "NotFoundException"}
 _PART = 16 * 1024
 _RUNNING = {"SUBMITTED", "PROGRESSING"}
 
@@ -92,7 +92,7 @@ class Upstream:
         self._turns = asyncio.Semaphore(MAX_QUESTIONS)
         self._stack = AsyncExitStack()
         self._s3: Any = None
-        self._mediaconvert: Any = None
+        self._jobs: Any = None
         self._lambda: Any = None
 
     async def __aenter__(self) -> Self:
@@ -105,53 +105,89 @@ class Upstream:
             read_timeout=10,
             retries={"mode": "adaptive", "max_attempts": 4},
         )
-        self._s3, self._mediaconvert, self._lambda = [
+        self._s3, mediaconvert, self._lambda = [
             await self._stack.enter_async_context(
                 session.create_client(service, region_name=region, config=config)
             )
             for service in ("s3", "mediaconvert", "lambda")
         ]
+        self._jobs = Jobs(
+            mediaconvert, lambda state: f"s3://{self._bucket}/{self._key(state)}"
+        )
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
 
-    async def ask(self, file: FileRecord) -> Finding:
-        """Learn what became of one file; what goes wrong is the answer, too."""
-        async with self._turns:
-            try:
-                async with asyncio.timeout(MAX_ASK_S):
-                    return await self._ask(file)
-            except _AWAY as problem:
-                why = " ".join(str(problem).split()) or type(problem).__name__
-                _log.warning("cannot ask about %s: %s", file.state.id, why)
-            except Exception as problem:  # noqa: BLE001 - one odd answer must not hold up other files
-                _log.exception("cannot understand what is said of %s", file.state.id)
-                why = type(problem).__name__
-            return Finding(unknown=why)
-
-    async def convert(self, state: FileState) -> None:
+    async def ask(self, files: Sequence[FileRecord]) -> list[Finding]:
         """
-        Have the converter look at an upload again, as if S3 had told it.
+        Learn what became of files, a finding for each; what goes wrong is one, too.
+
+        Takes `MAX_ASK_S` at most: what is not answered by then is unknown.
+        """
+        until_s = asyncio.get_running_loop().time() + MAX_ASK_S
+        listed: dict[FileId, Job | None] = {}
+        async with self._question("jobs", until_s):
+            listed = await self._jobs.listed(
+                [one for one in files if one.state.status is not Status.AWAITING_UPLOAD]
+            )
+        return await asyncio.gather(
+            *(self._finding(file, listed, until_s) for file in files)
+        )
+
+    async def convert(self, states: Iterable[FileState]) -> None:
+        """
+        Have the converter look at uploads again, as if S3 had told it.
 
         However often that happens, it makes one job (docs/decisions/0009).
         """
         if not self._converter:
             return
-        async with self._turns:
-            try:
-                await self._lambda.invoke(
-                    FunctionName=self._converter,
-                    InvocationType="Event",
-                    Payload=json.dumps(self._notification(state)).encode(),
-                )
-            except _AWAY as problem:
-                _log.warning("cannot invoke %s: %s", self._converter, problem)
+        until_s = asyncio.get_running_loop().time() + MAX_ASK_S
+        await asyncio.gather(*(self._invoke(state, until_s) for state in states))
 
-    async def _ask(self, file: FileRecord) -> Finding:
+    async def _invoke(self, state: FileState, until_s: float) -> None:
+        async with self._question(f"{self._converter} of {state.id}", until_s):
+            await self._lambda.invoke(
+                FunctionName=self._converter,
+                InvocationType="Event",
+                Payload=json.dumps(self._notification(state)).encode(),
+            )
+
+    async def _finding(
+        self, file: FileRecord, listed: Mapping[FileId, Job | None], until_s: float
+    ) -> Finding:
+        async with self._question(file.state.id, until_s) as problems:
+            return await self._ask(file, listed)
+        return Finding(unknown=problems[0])
+
+    @asynccontextmanager
+    async def _question(self, about: str, until_s: float) -> AsyncIterator[list[str]]:
+        """Ask when it is our turn; what goes wrong is logged, and put on the list."""
+        problems: list[str] = []
+        async with self._turns:
+            now_s = asyncio.get_running_loop().time()
+            try:
+                async with asyncio.timeout_at(min(until_s, now_s + MAX_QUESTION_S)):
+                    yield problems
+            except _AWAY as problem:
+                why = " ".join(str(problem).split()) or type(problem).__name__
+                _log.warning("cannot ask about %s: %s", about, why)
+                problems.append(why)
+            except Exception as problem:  # noqa: BLE001 - one odd answer must not hold up other files
+                _log.exception("cannot understand what is said of %s", about)
+                problems.append(type(problem).__name__)
+
+    async def _ask(
+        self, file: FileRecord, listed: Mapping[FileId, Job | None]
+    ) -> Finding:
         if file.state.status is Status.AWAITING_UPLOAD:
             return await self._ask_for_upload(file.state)
-        job = await self._job(file)
+        job = (
+            listed[file.state.id]
+            if file.state.id in listed
+            else await self._jobs.of(file)
+        )
         if job is None:
             return Finding(unstarted=file.state.status is Status.UPLOADED)
         said = await self._said(file.state, job)
@@ -163,7 +199,7 @@ class Upstream:
                 Bucket=self._bucket, Key=self._key(state)
             )
         except ClientError as problem:
-            if problem.response["Error"]["Code"] in _MISSING:
+            if problem.response["Error"]["Code"] in MISSING:
                 return Finding()
             raise
         uploaded = Report(
@@ -174,47 +210,7 @@ class Upstream:
         )
         return Finding(reports=(uploaded,), unstarted=True)
 
-    async def _job(self, file: FileRecord) -> Mapping[str, Any] | None:
-        """Find the newest job of the current attempt; None: there is none."""
-        known = [
-            job_id
-            for job_id, job in file.jobs.items()
-            if job.attempt == file.state.attempt
-        ]
-        told = [await self._get_job(job_id) for job_id in known]
-        jobs = [job for job in told if job is not None]
-        return max(
-            jobs or await self._search(file.state),
-            key=lambda job: job["CreatedAt"],
-            default=None,
-        )
-
-    async def _get_job(self, job_id: str) -> Mapping[str, Any] | None:
-        try:
-            answer = await self._mediaconvert.get_job(Id=job_id)
-        except ClientError as problem:
-            if problem.response["Error"]["Code"] in _MISSING:
-                return None
-            raise
-        job: Mapping[str, Any] = answer["Job"]
-        return job
-
-    async def _search(self, state: FileState) -> Sequence[Mapping[str, Any]]:
-        """Jobs of this file's attempt by what they read, newest page first."""
-        query = {
-            "InputFile": f"s3://{self._bucket}/{self._key(state)}",
-            "MaxResults": 20,
-            "Order": "DESCENDING",
-        }
-        for _ in range(MAX_SEARCH_PAGES):
-            answer = await self._mediaconvert.search_jobs(**query)
-            found = [job for job in answer.get("Jobs", []) if _is_of(state, job)]
-            if found or not answer.get("NextToken"):
-                return found
-            query["NextToken"] = answer["NextToken"]
-        return []
-
-    async def _said(self, state: FileState, job: Mapping[str, Any]) -> Report:
+    async def _said(self, state: FileState, job: Job) -> Report:
         """
         Say of a job what the events of it would have said.
 
@@ -242,7 +238,7 @@ class Upstream:
         }
         return report.decode(json.dumps(said).encode())
 
-    async def _completed(self, state: FileState, job: Mapping[str, Any]) -> Report:
+    async def _completed(self, state: FileState, job: Job) -> Report:
         """
         Build what the manifest of a finished job says.
 
@@ -292,12 +288,7 @@ class Upstream:
         }
 
 
-def _is_of(state: FileState, job: Mapping[str, Any]) -> bool:
-    metadata = job.get("UserMetadata", {})
-    return metadata.get("file_id") == state.id and attempt_of(metadata) == state.attempt
-
-
-def _last_moment(job: Mapping[str, Any]) -> datetime:
+def _last_moment(job: Job) -> datetime:
     """When the newest thing that GetJob tells happened."""
     timing = job.get("Timing", {})
     for name in ("FinishTime", "StartTime", "SubmitTime"):

@@ -24,14 +24,14 @@ class Upstream:
         self.converted = []
         self.meanwhile = None
 
-    async def ask(self, file):
-        self.asked.append(file.state.id)
-        if self.meanwhile is not None:
+    async def ask(self, files):
+        self.asked += [file.state.id for file in files]
+        if files and self.meanwhile is not None:
             await self.meanwhile
-        return self.known.get(file.state.id, Finding())
+        return [self.known.get(file.state.id, Finding()) for file in files]
 
-    async def convert(self, state):
-        self.converted.append(state.id)
+    async def convert(self, states):
+        self.converted += [state.id for state in states]
 
 
 @pytest.fixture

@@ -3,24 +3,29 @@
 import asyncio
 import json
 import socket
+from collections import Counter
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 from aiohttp.test_utils import TestServer
 from moto.server import ThreadedMotoServer
 
 from gateway.errors import ConfigError
-from gateway.model import FileId, Job, Phase, ReportType, Status
+from gateway.model import FileId, FileRecord, Job, Phase, ReportType, Status
 from gateway.protocol import manifest
 from lambdas.manifest import manifest_from_event, named_master, with_variants
 from lambdas.playlist import parse_master
 from lambdas.uploads import uploads_in
 from local.lambda_api import lambda_api
+from local.mediaconvert import ApiError
 from tests.clips import QUICK_H264, clip
 from tests.conversion import REGION, as_boto, conversion, waiting_room
 from tests.integration.conftest import config_for
 from tests.jobs import request
 from tests.unit.gateway.fakes import NOW, file_state, record
+from workers.jobs import MIN_FILES_PER_PAGE
 from workers.upstream import SENDER, Finding, Upstream
 
 FILE = FileId("f-1")
@@ -73,7 +78,17 @@ async def asked(status, *, attempt=1, jobs=(), **settings):
     file = record(status=status, attempt=attempt)
     known = {job_id: Job(attempt=attempt, occurred_at=NOW) for job_id in jobs}
     async with Upstream(config(**settings)) as upstream:
-        return await upstream.ask(type(file)(state=file.state, jobs=known))
+        (finding,) = await upstream.ask([type(file)(state=file.state, jobs=known)])
+    return finding
+
+
+def converting(*job_ids, file_id=FILE, created_at=NOW):
+    """A silent conversion, of which these jobs were heard."""
+    state = file_state(
+        id=FileId(file_id), status=Status.CONVERTING, created_at=created_at
+    )
+    known = {job_id: Job(attempt=1, occurred_at=NOW) for job_id in job_ids}
+    return FileRecord(state=state, jobs=known)
 
 
 async def submit(cloud, key=KEY, **changes):
@@ -192,6 +207,57 @@ async def test_a_job_that_mediaconvert_has_forgotten_is_searched_for(aws, tmp_pa
         assert (await asked(Status.CONVERTING, jobs=[forgotten])).alive
 
 
+async def test_mediaconvert_that_refuses_for_a_while_is_asked_again_more_slowly(
+    aws, tmp_path
+):
+    """Each question is refused once, as one is of an account that asks too much."""
+    calls: Counter[str] = Counter()
+
+    @web.middleware
+    async def gate(request, handler):
+        if request.method == "GET":
+            calls[request.path] += 1
+            if calls[request.path] == 1:
+                raise ApiError(429, "TooManyRequestsException", "Too Many Requests")
+        return await handler(request)
+
+    async with waiting_room(tmp_path, gate=gate) as cloud:
+        aws(mediaconvert=cloud.url)
+        job_ids = [await submit(cloud) for _ in range(MIN_FILES_PER_PAGE - 1)]
+        files = [converting(job_id) for job_id in job_ids]
+        async with Upstream(config()) as upstream:
+            findings = await upstream.ask(files)
+
+    assert [True] * len(files) == [finding.alive for finding in findings]
+    assert [2] * len(files) == list(calls.values())
+
+
+async def test_many_silent_jobs_cost_few_calls(aws, tmp_path):
+    calls: Counter[str] = Counter()
+
+    @web.middleware
+    async def gate(request, handler):
+        calls[f"{request.method} {request.path.rpartition('/')[2]}"] += 1
+        return await handler(request)
+
+    async with waiting_room(tmp_path, gate=gate) as cloud:
+        aws(mediaconvert=cloud.url)
+        ours = {f"f-{number}": {"file_id": f"f-{number}"} for number in range(45)}
+        for metadata in ours.values():
+            await submit(cloud, userMetadata=metadata)
+        files = [
+            converting(file_id=file_id, created_at=datetime.now(UTC))
+            for file_id in ours
+        ]
+        async with Upstream(config()) as upstream:
+            findings = await upstream.ask(files)
+
+    assert [(True, 1)] * 45 == [
+        (finding.alive, len(finding.reports)) for finding in findings
+    ]
+    assert {"POST jobs": 45, "GET jobs": 3} == calls
+
+
 async def test_of_which_attempt_a_known_job_is_the_file_knows_better(aws, tmp_path):
     async with waiting_room(tmp_path) as cloud:
         aws(mediaconvert=cloud.url)
@@ -249,7 +315,7 @@ async def test_aws_that_is_away_is_no_answer(aws):
         assert finding.unknown
         assert not finding.reports
     async with Upstream(config(converter_function="Converter")) as upstream:
-        await upstream.convert(file_state())
+        await upstream.convert([file_state()])
 
 
 async def test_the_converter_is_told_of_an_upload_as_s3_would_tell_it(aws):
@@ -260,11 +326,11 @@ async def test_the_converter_is_told_of_an_upload_as_s3_would_tell_it(aws):
     ):
         aws(**{"lambda": f"http://127.0.0.1:{server.port}"})
         async with Upstream(config(converter_function="Converter")) as upstream:
-            await upstream.convert(file_state())
+            await upstream.convert([file_state()])
         async with Upstream(config(converter_function="Unknown")) as upstream:
-            await upstream.convert(file_state())
+            await upstream.convert([file_state()])
         async with Upstream(config()) as upstream:
-            await upstream.convert(file_state())
+            await upstream.convert([file_state()])
 
         (upload,), problems = uploads_in(await asyncio.wait_for(told.get(), 10))
 

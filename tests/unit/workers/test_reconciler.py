@@ -50,11 +50,11 @@ class Fakes:
             raise UnavailableError("the database is away")
         return self.found.pop(0) if self.found else []
 
-    async def ask(self, _file: object) -> Finding:
-        return self.finding
+    async def ask(self, files: Sequence[object]) -> list[Finding]:
+        return [self.finding for _ in files]
 
-    async def convert(self, state: FileState) -> None:
-        self.converted.append(state.id)
+    async def convert(self, states: Sequence[FileState]) -> None:
+        self.converted += [state.id for state in states]
 
     async def append(self, batch: Sequence[Incoming]) -> list[Answer]:
         if any(one.file_id in self.rejected for one in batch):
