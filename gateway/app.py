@@ -107,7 +107,7 @@ class Gateway:
             for server in servers:
                 server.close()
             self.hub.drain()
-            self._door.close()
+            await self._door.drain()
 
 
 @asynccontextmanager

@@ -198,10 +198,13 @@ class Poll(Subscriber):
             return
         self._answer(reading)
 
-    def end(self, reason: str) -> None:  # noqa: ARG002 - an answer has no bye to put it in
+    def end(self, reason: str) -> None:
         """Be answered now: with nothing new, or not at all, but not twice."""
         if self._waits and self.cursor != cursor.CURRENT:
             self._answer(None)
+        elif reason == "drain" and self._viewer is not None:
+            # Its first reading is under way, and will do.
+            self._wait_s = 0
         elif self._waits or self._viewer is not None:
             self._leave()
             self._line.fail(UnavailableError("the table cannot be read now"))

@@ -16,6 +16,7 @@ import logging
 import re
 import socket
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import cast
 
 from gateway.errors import GatewayError, InvalidError, TooLargeError
@@ -30,7 +31,7 @@ from gateway.web.body import BODY_DEADLINE_S, MAX_BODY_BYTES
 from gateway.web.headers import CommonHeaders
 from gateway.web.ingest import IngestRoutes
 from gateway.web.waiting import Waiting
-from gateway.wheel import NEVER, Timed, Wheel
+from gateway.wheel import NEVER, TICK_S, Timed, Wheel
 
 MAX_WAITING_BYTES = 64 * 1024
 HEAD_DEADLINE_S = 15.0
@@ -39,6 +40,9 @@ USER_TIMEOUT_MS = 30_000
 SEND_BUFFER_BYTES = 64 * 1024
 FLUSH_LIMIT_S = 30.0
 LINGER_S = 2.0
+LAST_REQUEST_S = 0.3
+"""A request that is on its way when a drain begins arrives in that time."""
+DRAIN_LIMIT_S = 2.0
 
 _PATH = re.compile(
     r"/v1/(?:events|files/([0-9a-z-]{1,64})(/events|/reports|/manifest)?)", re.ASCII
@@ -85,6 +89,8 @@ class Door:
         self._answered: dict[tuple[str, int], Count] = {}
         self._requests = metrics.requests
         self.connections: set[Connection] = set()
+        self.draining = False
+        self._left = asyncio.Event()
         metrics.connections.set_function(lambda: len(self.connections))
 
     def __call__(self) -> "Connection":
@@ -98,10 +104,35 @@ class Door:
             self._answered[route, status] = answered
         answered.inc()
 
-    def close(self) -> None:
-        """Close every connection; a report being stored is answered first."""
+    async def drain(self) -> None:
+        """
+        Close every connection, but answer first what came before it could know.
+
+        A proxy makes a 502 of a request that was sent and not answered, and that
+        is the end of a browser's EventSource.
+        """
+        self.retire()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(DRAIN_LIMIT_S):
+                # What was accepted last, the loop has yet to tell us of.
+                await asyncio.sleep(TICK_S)
+                self._left.clear()
+                if self.connections:
+                    await self._left.wait()
+        for connection in list(self.connections):
+            connection.hang_up()
+
+    def retire(self) -> None:
+        """Let no connection have more than one more request."""
+        self.draining = True
         for connection in list(self.connections):
             connection.retire()
+
+    def forget(self, connection: "Connection") -> None:
+        """Hear that a connection is gone, or another's."""
+        self.connections.discard(connection)
+        if not self.connections:
+            self._left.set()
 
 
 def bound_peers(server: asyncio.Server) -> None:
@@ -169,7 +200,8 @@ class Connection(Timed, asyncio.Protocol):
             peer = transport.get_extra_info("peername")
             self._remote = peer[0] if isinstance(peer, tuple) else ""
         self._door.connections.add(self)
-        self._door.wheel.put(self, HEAD_DEADLINE_S)
+        late_s = LAST_REQUEST_S if self._door.draining else HEAD_DEADLINE_S
+        self._door.wheel.put(self, late_s)
 
     def data_received(self, data: bytes) -> None:
         """Take bytes: of a request, or of what comes after it."""
@@ -187,7 +219,7 @@ class Connection(Timed, asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - why does not matter
         """Forget everything."""
-        self._door.connections.discard(self)
+        self._door.forget(self)
         self.due = NEVER
         self._transport = None
         self._received = b""
@@ -276,11 +308,13 @@ class Connection(Timed, asyncio.Protocol):
                 self._door.wheel.put(self, FLUSH_LIMIT_S)
 
     def retire(self) -> None:
-        """Close after the answer that a report waits for, else now."""
-        if self._busy and self._parked is None and not self._unread:
-            self._keep_alive = False
-        else:
+        """Close after the answer to what was asked, or is being asked."""
+        if self._unread:
             self.hang_up()
+        elif self._busy:
+            self._keep_alive = False
+        elif self._request is None:
+            self._door.wheel.put(self, LAST_REQUEST_S)
 
     def abort(self) -> None:
         """Close now."""
@@ -329,7 +363,7 @@ class Connection(Timed, asyncio.Protocol):
         self._match = match
         self._place = _place(match)
         self._origin = request.headers.get("origin")
-        self._keep_alive = request.keep_alive
+        self._keep_alive = request.keep_alive and not self._door.draining
         self._head_only = request.method == "HEAD"
         if self._door.logs_access:
             self._line = f"{request.method} {request.path}"
@@ -425,7 +459,7 @@ class Connection(Timed, asyncio.Protocol):
         transport, received = self._transport, self._received
         if transport is None:
             return
-        self._door.connections.discard(self)
+        self._door.forget(self)
         self.due = NEVER
         self._busy = True
         self._transport = None

@@ -13,7 +13,7 @@ import trustme
 import uvloop
 
 from gateway.web import door
-from tests.integration.wire import open_files, request, served
+from tests.integration.wire import TIMEOUT_S, open_files, request, served
 
 UPLOADED = b'{"type": "uploaded", "occurred_at": "2026-01-02T03:04:05Z"}'
 SSE = {"Accept": "text/event-stream"}
@@ -596,6 +596,12 @@ PARKED = {
 }
 
 
+async def drained(place):
+    """Drain, as a gateway does that is told to stop."""
+    place.gateway.built.hub.drain()
+    await place.door.drain()
+
+
 class TestLeaving:
     @pytest.mark.parametrize("how", ["half_close", "reset"])
     @pytest.mark.parametrize("what", PARKED)
@@ -655,14 +661,14 @@ class TestLeaving:
         self, place, post, monkeypatch
     ):
         file_id = place.new_file()
-        answers = []
+        answers, drains = [], []
         ingest = place.door.ingest._ingest
         submit = ingest.submit
 
         def submit_and_drain(incoming):
             place.gateway.built.hub.drain()
             answered = submit(incoming)
-            asyncio.get_running_loop().call_soon(place.door.close)
+            drains.append(asyncio.ensure_future(place.door.drain()))
             return answered
 
         monkeypatch.setattr(ingest, "submit", submit_and_drain)
@@ -674,6 +680,47 @@ class TestLeaving:
             assert b"" == idle.rest()
             assert b"" == wire.rest()
         assert [200] == [answer.status for answer in answers]
+
+    def test_what_is_on_its_way_when_a_drain_begins_is_answered(self, place):
+        """
+        Of a request without an answer a proxy makes a 502, for good in browsers.
+        """
+        path = f"/v1/files/{place.new_file()}"
+        with (
+            place.wire() as fresh,
+            place.wire() as kept,
+            place.wire() as cold,
+            place.wire() as silent,
+        ):
+            kept.send(request("GET", path))
+            before = kept.answer()
+            place.until(lambda: len(place.door.connections) == 4)
+            draining = place.start(drained(place))
+            place.until(lambda: place.door.draining)
+            fresh.send(request("GET", f"{path}/events", SSE))
+            kept.send(request("GET", path))
+            cold.send(request("GET", "/healthz"))
+            refused = fresh.rest()
+            answers = [kept.answer(), cold.answer()]
+
+            assert [b"", b"", b""] == [one.rest() for one in (kept, cold, silent)]
+            draining.result(TIMEOUT_S)
+        assert b" 200 OK\r\n" in refused
+        assert b"\nretry: " in refused
+        assert refused.endswith(b'event: bye\ndata: {"reason": "refused"}\n\n')
+        assert "connection" not in before.headers
+        assert [200, 200] == [one.status for one in answers]
+        assert {"close"} == {one.headers["connection"] for one in answers}
+
+    def test_who_never_leaves_does_not_hold_a_drain_up(self, place, monkeypatch):
+        monkeypatch.setattr(door, "DRAIN_LIMIT_S", 0.5)
+        with place.wire() as slow:
+            slow.send(b"POST /v1/files/f-1/reports HTTP/1.1\r\nHost: h\r\n")
+            slow.send(b"Content-Length: 5\r\n\r\n")
+            place.until(lambda: any(one._request for one in place.door.connections))
+            place.run(drained(place))
+
+            assert b"" == slow.rest()
 
 
 def test_tls_carries_streams_polls_reports_and_pages(gateway_with, new_loop, post):

@@ -166,7 +166,11 @@ class Served:
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the gateway's loop."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(TIMEOUT_S)
+        return self.start(work).result(TIMEOUT_S)
+
+    def start(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """Run a coroutine on the gateway's loop, beside the test."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def ask(self, question: Callable[[], T]) -> T:
         """Call something on the gateway's loop."""

@@ -159,6 +159,18 @@ class TestPoll:
         assert 1 == len(line.answers)
         assert b'"after":2' in line.answers[0][1]
 
+    async def test_a_drain_lets_a_first_reading_be_its_answer(self, place):
+        place.history.going_on.clear()
+        _, line = place.poll(wait_s=50)
+        await settle()
+        place.hub.drain()
+        assert ([], []) == (line.answers, line.errors)
+        place.history.going_on.set()
+        await settle()
+
+        assert [(200, b'{"events":[],"after":1,"final":false}')] == line.answers
+        assert (0, 0, 0) == place.waiting()
+
     async def test_without_a_first_reading_it_is_503_and_never_answered_again(
         self, place
     ):

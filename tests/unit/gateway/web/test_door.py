@@ -196,18 +196,26 @@ async def test_an_error_nobody_foresaw_is_a_500_that_leaves_nobody(rooms, monkey
     assert 0 == len(rooms.hub)
 
 
-async def test_a_drain_lets_reports_finish_and_hangs_up_on_the_rest(rooms):
-    idle, busy, last, parked = (rooms.connect() for _ in range(4))
+async def test_a_drain_answers_what_was_asked_and_hangs_up_on_the_rest(rooms):
+    idle, busy, last, parked, late = (rooms.connect() for _ in range(5))
     parked[0].data_received(get(f"{PATH}/events?after=1&wait=9"))
     await settle()
     busy[0].data_received(post())
     last[0].data_received(post().replace(b"Host", b"Connection: close\r\nHost"))
-    rooms.door.close()
-    rooms.door.close()
+    rooms.hub.drain()
+    rooms.door.retire()
+    rooms.door.retire()
+    await settle()
+    assert not idle[1].closing
+    late[0].data_received(get(f"{PATH}?wait=0"))
+    newest = rooms.connect()
+    newest[0].data_received(get(f"{PATH}?wait=0"))
+    await settle()
+    rooms.wheel.pass_s(door.LAST_REQUEST_S + 0.2)
     assert idle[1].closing
     await settle()
 
-    for _, transport in (busy, last):
+    for _, transport in (busy, last, late, newest):
         assert [200] == statuses(transport.written)
         assert b"Connection: close" in transport.written
         assert transport.lost
@@ -286,7 +294,7 @@ def test_no_bytes_in_any_order_break_a_connection(steps, ending):
                 transport.abort()
             else:
                 rooms.hub.drain()
-                rooms.door.close()
+                rooms.door.retire()
                 rooms.wheel.pass_s(door.LINGER_S + door.FLUSH_LIMIT_S + 1)
             await settle()
             handed_over = bool(rooms.cold)
