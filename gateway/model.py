@@ -21,7 +21,13 @@ FILE_ID = re.compile(r"[0-9a-z-]{1,64}")
 """What a `FileId` looks like in full."""
 
 Seq = NewType("Seq", int)
-"""Number of an event within its file: 1, 2, 3 ..., gapless, in commit order."""
+"""
+Number of an event within its file: 1, 2, 3 ..., in commit order and gapless, but
+for a leap when the database was failed over or restored.
+"""
+
+LEAP = 1_000_000
+"""At least so many seqs are left out then; no history that was lost is as long."""
 
 
 class Status(StrEnum):

@@ -18,7 +18,7 @@ from rich.text import Text
 from gateway.client import Client, NotAGatewayError
 from gateway.commands import output
 from gateway.commands.where import with_client
-from gateway.model import FileState
+from gateway.model import LEAP, FileState
 
 
 class StoryEvent(Struct, frozen=True, kw_only=True):
@@ -76,10 +76,16 @@ def _table(events: list[StoryEvent]) -> Table:
     before: StoryEvent | None = None
     for event in events:
         if before is not None and event.seq > before.seq + 1:
-            table.add_row("...", "", "", "", "", "progress, no longer kept")
+            table.add_row("...", "", "", "", "", _missing(before.seq, event.seq))
         table.add_row(*map(Text, _cells(event, before)))
         before = event
     return table
+
+
+def _missing(before: int, after: int) -> str:
+    if after - before > LEAP:
+        return "a failover or a restore"
+    return "progress, no longer kept"
 
 
 def _cells(event: StoryEvent, before: StoryEvent | None) -> tuple[str, ...]:

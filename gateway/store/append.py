@@ -12,9 +12,16 @@ another gateway reads again, and so does whoever would deadlock, though the rows
 are locked in one order.  Nothing is answered before the commit.  A commit that
 notifies holds a database-wide lock, so the fewer and larger the transactions,
 the better.
+
+A database that was failed over or restored may lack events that clients have
+seen, and so is another epoch: there the next seq of a file is far beyond any
+that was given out before.  Every older cursor then meets a hole, never events
+other than those it stands for.
 """
 
 import hashlib
+import logging
+import random
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -23,6 +30,7 @@ from typing import Protocol
 import asyncpg
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from gateway import lifecycle
 from gateway.errors import (
@@ -33,6 +41,7 @@ from gateway.errors import (
     WebhookReusedError,
 )
 from gateway.model import (
+    LEAP,
     Event,
     FileId,
     FileRecord,
@@ -50,9 +59,10 @@ INGEST_ID_LIFE = timedelta(days=3)
 """Longer than any sender of ours retries: EventBridge gives up after a day."""
 
 _READ = """
-select f.id, f.state, f.jobs, f.progressed_at,
+select f.id, f.state, f.jobs, f.progressed_at, f.epoch,
        i.webhook_id, i.digest, i.outcome, i.seq,
-       case when place = 1 then clock_timestamp() end as now
+       case when place = 1 then clock_timestamp() end as now,
+       case when place = 1 then reelready_epoch() end as epoch_now
 from unnest($1::text[], $2::text[]) with ordinality as r (file_id, webhook_id, place)
 left join files f on f.id = r.file_id
 left join ingest_ids i on i.webhook_id = r.webhook_id
@@ -60,7 +70,8 @@ left join ingest_ids i on i.webhook_id = r.webhook_id
 
 # One row per event; the last one of each file also says what becomes of the file,
 # and which seq that rests on.  Rows come by file id, and so are they locked.  An
-# event of a file that moved meanwhile gets no file id, which the table refuses.
+# event of a file that moved meanwhile gets no file id, which the table refuses; so
+# do all if a pooler has led us to another server meanwhile.
 _WRITE = """
 with said as materialized (
     select * from json_to_recordset($1::json)
@@ -71,9 +82,10 @@ with said as materialized (
     update files f
     set seq = n.seq, status = n.status, attempt = n.attempt, state = n.state::json,
         jobs = n.jobs::json, progressed_at = n.progressed_at,
-        deadline_at = n.deadline_at
+        deadline_at = n.deadline_at, epoch = $8
     from said n
     where n.rests_on is not null and f.id = n.file_id and f.seq = n.rests_on
+      and $8::text is not distinct from (select reelready_epoch())
     returning 1
 ), event as (
     insert into events (file_id, seq, state, type, sender, occurred_at, recorded_at)
@@ -93,6 +105,8 @@ _JSON = msgspec.json.Encoder()
 
 _OVERTAKEN = (asyncpg.NotNullViolationError, asyncpg.UniqueViolationError)
 _MAX_ATTEMPTS = 5
+
+_log = logging.getLogger("reelready.append")
 
 
 class Incoming(Struct, frozen=True):
@@ -128,11 +142,21 @@ class Answer(Struct, frozen=True):
 
 @dataclass(slots=True)
 class _Batch:
-    """What one transaction is about to write."""
+    """
+    What one transaction is about to write.
+
+    Attributes:
+        epoch: Of the database; None if it does not tell.
+        heads: Newest seq of each file in the table.
+        strays: Files that were last written in another epoch.
+    """
 
     now: datetime
     records: dict[FileId, FileRecord]
     seen: dict[str, tuple[bytes, Answer]]
+    epoch: str | None = None
+    heads: dict[FileId, Seq] = field(default_factory=dict)
+    strays: set[FileId] = field(default_factory=set)
     answers: list[Answer | GatewayError] = field(default_factory=list)
     events: dict[FileId, list[tuple[Report, Event]]] = field(default_factory=dict)
     new_ids: dict[str, tuple[bytes, Answer]] = field(default_factory=dict)
@@ -177,6 +201,9 @@ class _Batch:
             return Answer(Outcome.DUPLICATE if repeats else Outcome.STALE, seq)
         if lifecycle.coalesces(before, incoming.report, after, self.now):
             return Answer(Outcome.COALESCED, seq)
+        if incoming.file_id in self.strays:
+            self.strays.remove(incoming.file_id)
+            after = _leapt(after)
         seq = after.state.seq
         data = _JSON.encode(after.state)
         self.records[incoming.file_id] = after
@@ -184,6 +211,16 @@ class _Batch:
             (incoming.report, Event(seq, data, sse.event(seq, data)))
         )
         return Answer(Outcome.APPLIED, seq)
+
+
+def _leapt(record: FileRecord) -> FileRecord:
+    """
+    Put the seq out of reach of every cursor of another epoch.
+
+    By chance, so that two epochs that come from one do not meet either.
+    """
+    seq = record.state.seq + LEAP + random.randrange(LEAP)  # noqa: S311 - spreads, guards nothing
+    return replace(record, state=replace(record.state, seq=Seq(seq)))
 
 
 class Followers(Protocol):
@@ -218,6 +255,7 @@ class Append:
         self._pool = pool
         self._silences = silences
         self._followers = followers
+        self._knows_epoch = True
 
     async def __call__(self, batch: Sequence[Incoming]) -> list[Answer | GatewayError]:
         """
@@ -236,6 +274,7 @@ class Append:
             try:
                 async with self._pool.acquire() as connection:
                     work = await _read(connection, batch)
+                    self._note_epoch(work.epoch)
                     work.answers = [work.take(incoming) for incoming in batch]
                     await self._write(connection, work)
             except UnavailableError as error:
@@ -279,7 +318,14 @@ class Append:
             work.now + INGEST_ID_LIFE,
             notification.CHANNEL,
             list(notification.encode(heads)),
+            work.epoch,
         )
+
+    def _note_epoch(self, epoch: str | None) -> None:
+        """Say it when clients are not safe from a failover that loses commits."""
+        if epoch is None and self._knows_epoch:
+            _log.warning("no epoch: is pg_control_system() not granted to us?")
+        self._knows_epoch = epoch is not None
 
     def _rows(self, work: _Batch) -> list["_Row"]:
         rows: list[_Row] = []
@@ -288,7 +334,7 @@ class Append:
             rows.extend(_row(file_id, report, event) for report, event in written)
             record = work.records[file_id]
             last = rows[-1]
-            last.rests_on = written[0][1].seq - 1
+            last.rests_on = work.heads[file_id]
             last.status = record.state.status
             last.attempt = record.state.attempt
             last.jobs = _JSON.encode(record.jobs).decode()
@@ -347,13 +393,15 @@ async def _read(connection: Connection, batch: Sequence[Incoming]) -> _Batch:
         [incoming.file_id for incoming in batch],
         [incoming.webhook_id for incoming in batch],
     )
-    now = next(row["now"] for row in rows if row["now"] is not None)
-    work = _Batch(now=now, records={}, seen={})
+    first = next(row for row in rows if row["now"] is not None)
+    work = _Batch(now=first["now"], records={}, seen={}, epoch=first["epoch_now"])
     for row in rows:
         if row["id"] is not None and row["id"] not in work.records:
-            work.records[row["id"]] = file_record(
-                row["state"], row["jobs"], row["progressed_at"]
-            )
+            record = file_record(row["state"], row["jobs"], row["progressed_at"])
+            work.records[row["id"]] = record
+            work.heads[row["id"]] = record.state.seq
+            if work.epoch is not None and row["epoch"] != work.epoch:
+                work.strays.add(row["id"])
         if row["webhook_id"] is not None:
             answer = Answer(Outcome(row["outcome"]), Seq(row["seq"]))
             work.seen[row["webhook_id"]] = (row["digest"], answer)

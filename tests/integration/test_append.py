@@ -11,11 +11,18 @@ import asyncpg
 import pytest
 
 from gateway.errors import RejectedError
-from gateway.model import FileId, Outcome, Report, ReportType, Seq
+from gateway.model import LEAP, FileId, Outcome, Report, ReportType, Seq
 from gateway.store import append as append_module
 from gateway.store.append import Answer, Append, Incoming
 from gateway.store.history import History
 from gateway.store.pool import Pool
+
+
+@pytest.fixture
+async def own_gateway(database_url, make_gateway):
+    """A gateway on a database of its own, whose epoch can be changed."""
+    async with make_gateway(database_url) as one:
+        yield one
 
 
 @pytest.fixture
@@ -197,6 +204,87 @@ async def test_followers_hear_of_a_commit_that_failed(gateway, pool):
     assert ["committing", "interrupted", "committing", "committed"] == [
         what for what, _ in following.told
     ]
+
+
+ELSEWHERE = """
+create or replace function reelready_epoch() returns text stable language sql
+as $$ select 'elsewhere' $$
+"""
+UNTOLD = ELSEWHERE.replace("'elsewhere'", "null::text")
+
+
+async def test_in_another_epoch_the_next_seq_is_out_of_reach(own_gateway):
+    """And those after it follow it: there is one leap, whatever comes before it."""
+    gateway = own_gateway
+    file_id, other = await gateway.new_file(), await gateway.new_file()
+    await gateway.report(file_id, "converting", job_id="j-1")
+    await gateway.fetch(ELSEWHERE)
+
+    stale, first, second = (
+        await gateway.report(file_id, "uploaded"),
+        await gateway.report(file_id, "progress", job_id="j-1", percent=1),
+        await gateway.complete(file_id),
+    )
+
+    assert {"outcome": "stale", "seq": 2} == stale
+    assert first["seq"] > 2 + LEAP
+    assert first["seq"] + 1 == second["seq"]
+    assert [(1,), (2,), (first["seq"],), (second["seq"],)] == await gateway.fetch(
+        "select seq from events where file_id = $1 order by seq", file_id
+    )
+    # By chance: two histories that come from one must not meet either.
+    assert first["seq"] - 2 != (await gateway.report(other, "uploaded"))["seq"] - 1
+    assert second["seq"] == (await gateway.state(file_id))["seq"]
+
+
+async def test_whoever_waits_right_before_a_leap_is_reset(own_gateway):
+    gateway = own_gateway
+    file_id = await gateway.new_file()
+    async with gateway.open_stream(f"/v1/files/{file_id}/events?after=1") as frames:
+        await gateway.fetch(ELSEWHERE)
+        leapt = await gateway.report(file_id, "uploaded")
+
+        assert {"reason": "pruned_cursor"} == (await anext(frames)).json()
+        assert str(leapt["seq"]) == (await anext(frames)).id
+        await gateway.complete(file_id)
+        assert str(leapt["seq"] + 1) == (await anext(frames)).id
+
+
+async def test_a_file_registered_in_this_epoch_is_counted_from_one(own_gateway):
+    await own_gateway.fetch(ELSEWHERE)
+    file_id = await own_gateway.new_file()
+
+    assert 2 == (await own_gateway.report(file_id, "uploaded"))["seq"]
+
+
+async def test_a_server_that_does_not_tell_its_epoch_is_named_once(own_gateway, caplog):
+    gateway = own_gateway
+    file_id = await gateway.new_file()
+    await gateway.fetch(UNTOLD)
+
+    assert 2 == (await gateway.report(file_id, "uploaded"))["seq"]
+    assert 3 == (await gateway.complete(file_id))["seq"]
+
+    assert 1 == sum("no epoch" in one.getMessage() for one in caplog.records)
+
+
+async def test_between_two_servers_nothing_is_written(own_gateway):
+    """A pooler may lead the reading to one server and the writing to the next."""
+    gateway = own_gateway
+    file_id = await gateway.new_file()
+
+    class Led(Overtaken):
+        async def _write(self, connection, work):
+            if not self.writes:
+                await gateway.fetch(ELSEWHERE)
+            await super()._write(connection, work)
+
+    async with Pool(gateway.config.database_url, max_connections=2) as pool:
+        append = Led(pool)
+        (answer,) = await append([incoming(file_id, "uploaded")])
+
+    assert 2 == append.writes
+    assert answer.seq > LEAP
 
 
 async def test_what_users_and_senders_say_is_stored_as_it_was_said(gateway, pool):

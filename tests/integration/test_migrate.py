@@ -55,3 +55,39 @@ async def test_a_failing_file_leaves_nothing_of_itself(empty_database_url, monke
         assert await connection.fetchval("select to_regclass('files')") is not None
     finally:
         await connection.close()
+
+
+OLD_RELEASE_REGISTERS = """
+insert into files (id, seq, status, attempt, state, jobs, created_at)
+values ($1, 1, 'awaiting_upload', 1, '{}', '{}', now())
+"""
+
+
+async def test_files_of_an_older_release_are_of_this_epoch(
+    empty_database_url, monkeypatch
+):
+    """Registered before the migration or beside the newer release, after it."""
+    known = migrations()
+    monkeypatch.setattr(migrator, "migrations", lambda: known[:2])
+    await migrate(empty_database_url)
+    connection = await asyncpg.connect(empty_database_url)
+    try:
+        await connection.execute(OLD_RELEASE_REGISTERS, "before")
+        monkeypatch.setattr(migrator, "migrations", lambda: known)
+        await migrate(empty_database_url)
+        await connection.execute(OLD_RELEASE_REGISTERS, "beside")
+        epochs = await connection.fetch(
+            "select epoch, reelready_epoch() as now from files"
+        )
+        # Without the right to ask there is none, and that is no error.
+        await connection.execute(
+            "revoke execute on function pg_control_system() from public;"
+            " set role pg_monitor"
+        )
+        untold = await connection.fetchval("select reelready_epoch()")
+    finally:
+        await connection.close()
+
+    assert 2 == len(epochs)
+    assert all(row["epoch"] == row["now"] is not None for row in epochs)
+    assert untold is None

@@ -2,7 +2,9 @@ import json
 import re
 
 import pytest
+from msgspec.structs import replace
 
+from gateway.model import LEAP
 from tests.unit.gateway.small_gateway import failing, playing, state
 
 FIRST = state(name="휴가.mov")
@@ -40,6 +42,17 @@ async def test_on_a_terminal_it_is_a_table(gateway, on_terminal):
     assert "5  03:04:10.000" == lines[6][:15]
     assert lines[6].endswith("playable  mediaconvert")
     assert "http://cdn.test/video/hls/f-1/master.m3u8" == lines[-1]
+
+
+async def test_a_leap_is_told_as_what_it_is(gateway, on_terminal):
+    leapt = 3 + LEAP
+    gateway.add(FIRST, replace(playing(FIRST)[-1], seq=leapt))
+
+    terminal = await on_terminal("explain", "f-1", REELREADY_URL=gateway.url)
+    _, written = await terminal.end()
+
+    assert "a failover or a restore" in written
+    assert "no longer kept" not in written
 
 
 async def test_a_failure_is_told(gateway, on_terminal):
