@@ -3,6 +3,7 @@
 import asyncio
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 
 from gateway.model import Report, ReportType
@@ -13,6 +14,24 @@ from workers.reconciler import Reconciler
 from workers.upstream import SENDER, Finding
 
 AGAIN = timedelta(minutes=1)
+JOB = {"job_id": "j-1"}
+SAID = {
+    ReportType.UPLOADED: {},
+    ReportType.CONVERTING: JOB,
+    ReportType.PROGRESS: JOB | {"phase": "transcoding", "percent": 42},
+    ReportType.FAILED: JOB
+    | {"error": {"code": "no_video", "message": "There is none."}},
+    ReportType.CANCELED: JOB,
+    ReportType.COMPLETED: JOB,
+}
+"""What a Lambda reports, each kind once."""
+
+STAGES = {
+    "awaiting_upload": ([], "expired", "upload_never_came"),
+    "uploaded": (["uploaded"], "failed", "conversion_never_started"),
+    "converting": (["uploaded", "converting"], "failed", "conversion_never_reported"),
+}
+"""What was heard in each, and how its deadline ends it."""
 
 
 class Upstream:
@@ -113,6 +132,49 @@ async def test_what_aws_knows_is_told_to_whoever_waits(own_gateway, pool):
     )
     late = await gateway.complete(file_id)
     assert late["outcome"] in {"stale", "duplicate"}
+
+
+async def say(gateway, file_id, kind):
+    """Report as a Lambda does; returns the answer."""
+    if kind is ReportType.COMPLETED:
+        return await gateway.complete(file_id)
+    return await gateway.report(file_id, kind, **SAID[kind])
+
+
+@pytest.mark.parametrize("kind", SAID)
+async def test_the_report_that_was_only_late_changes_nothing(own_gateway, pool, kind):
+    gateway = own_gateway
+    file_id = await gateway.new_file()
+    said = {"type": kind, "occurred_at": datetime.now(UTC), "sender": SENDER}
+    repair = msgspec.convert(SAID[kind] | said, Report)
+
+    known = Upstream(**{file_id: Finding(reports=(repair,))})
+    await swept(1, reconciler(gateway, pool, known))
+    late = await say(gateway, file_id, kind)
+
+    assert 2 == late["seq"]
+    assert late["outcome"] in {"duplicate", "stale"}
+    assert [("gateway",), (SENDER,)] == await gateway.fetch(
+        "select sender from events where file_id = $1 order by seq", file_id
+    )
+
+
+@pytest.mark.parametrize("stage", STAGES)
+async def test_no_late_report_changes_what_a_deadline_ended(own_gateway, pool, stage):
+    gateway = own_gateway
+    heard, end, code = STAGES[stage]
+    file_id = await gateway.new_file()
+    for kind in heard:
+        await say(gateway, file_id, ReportType(kind))
+
+    await swept(1, reconciler(gateway, pool))
+    ended = await gateway.state(file_id)
+    late = [await say(gateway, file_id, kind) for kind in SAID]
+
+    assert (end, code) == (ended["status"], ended["error"]["code"])
+    assert {ended["seq"]} == {answer["seq"] for answer in late}
+    assert {answer["outcome"] for answer in late} <= {"duplicate", "stale"}
+    assert ended == await gateway.state(file_id)
 
 
 async def test_of_many_workers_each_file_is_found_by_one(own_gateway, pool):

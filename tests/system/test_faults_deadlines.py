@@ -2,7 +2,10 @@
 
 import itertools
 import json
+import os
 import re
+import subprocess
+import sys
 import urllib.request
 from datetime import UTC, datetime
 from typing import Any
@@ -21,6 +24,7 @@ from tests.system.cloud_truth import (
     put,
     register,
     states,
+    until,
 )
 
 pytestmark = pytest.mark.timeout(120)
@@ -84,6 +88,28 @@ def test_a_story_says_what_was_repaired_and_when(start_cloud, tiny):
     story = cloud.ask(f"v1/files/{file_id}/history")["events"]
     assert ("completed", "reconciler") == (story[-1]["type"], story[-1]["sender"])
     assert story[-1]["recorded_at"] > story[-1]["occurred_at"]
+
+    command = [sys.executable, "-m", "gateway", "explain", file_id, "--url", cloud.url]
+    environ = os.environ | {"REELREADY_API_KEY": "local"}
+    explained = json.loads(subprocess.check_output(command, env=environ, text=True))
+    assert story == explained["events"]
+
+
+def test_what_was_only_late_makes_no_second_job_and_changes_nothing(start_cloud, tiny):
+    """The worker was faster than S3 and MediaConvert by some seconds."""
+    cloud = start_cloud(faults="delay=9000", env={"REELREADY_SILENCE_SECONDS": "1"})
+
+    file_id = cloud.upload(tiny)
+    last = cloud.wait_for(file_id, is_final)[-1]
+    story = cloud.ask(f"v1/files/{file_id}/history")
+    log = cloud.data_dir / "logs" / "local.log"
+    until(lambda: '"upload.stale"' in log.read_text(), "S3's event")
+    until(lambda: '"manifest.posted"' in log.read_text(), "the job's last event")
+
+    assert "playable" == last["status"]
+    assert "reconciler" in {event["sender"] for event in story["events"]}
+    assert story == cloud.ask(f"v1/files/{file_id}/history")
+    assert 1 == len(jobs_by_file(cloud)[file_id])
 
 
 def test_what_aws_never_knew_ends_by_its_deadline(start_cloud, tiny):
