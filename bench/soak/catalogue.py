@@ -2,7 +2,8 @@
 
 from bench.soak.churn import CHURN
 from bench.soak.crash_points import CRASH_POINTS
+from bench.soak.drain import DRAIN, STORM
 from bench.soak.kills import KILLS
 from bench.soak.part import Part
 
-PARTS: tuple[Part, ...] = (CHURN, KILLS, CRASH_POINTS)
+PARTS: tuple[Part, ...] = (CHURN, KILLS, CRASH_POINTS, DRAIN, STORM)

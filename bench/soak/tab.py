@@ -71,6 +71,11 @@ class Tab(asyncio.Protocol):
         """Connect, now and whenever the connection is lost."""
         self._coming = asyncio.ensure_future(self._connect())
 
+    def cut(self) -> None:
+        """Lose the connection."""
+        if self._transport is not None:
+            self._transport.abort()
+
     def leave(self) -> None:
         """Close for good."""
         self._left = True
