@@ -46,6 +46,14 @@ def signature(secret: bytes, webhook_id: str, timestamp_s: int, body: bytes) -> 
     return f"v1,{base64.b64encode(digest).decode()}"
 
 
+def body_of(content: Mapping[str, object]) -> bytes:
+    """The bytes of one post; half a surrogate pair in a foreign text is a ``?``."""
+    text = json.dumps(
+        content, ensure_ascii=False, separators=(",", ":"), sort_keys=True
+    )
+    return text.encode(errors="replace")
+
+
 @dataclass(frozen=True, slots=True)
 class Gateway:
     """
@@ -86,9 +94,7 @@ class Gateway:
     def _post(
         self, file_id: str, door: str, cause: str, content: Mapping[str, object]
     ) -> str:
-        body = json.dumps(
-            content, ensure_ascii=False, separators=(",", ":"), sort_keys=True
-        ).encode()
+        body = body_of(content)
         webhook_id = f"{cause}-{hashlib.sha256(body).hexdigest()[:16]}"
         url = f"{self.settings.url}/v1/files/{file_id}/{door}"
         answer = self._send_until_answered(url, webhook_id, body)

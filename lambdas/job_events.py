@@ -9,6 +9,7 @@ Source: MediaConvert user guide, "EventBridge event messages"; vectors:
 ``tests/vectors/aws``.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,9 @@ from lambdas.errors import UnknownEventError
 from lambdas.log import log
 from lambdas.manifest import attempt_of
 from lambdas.reports import is_file_id, number, time_from_epoch_ms, time_from_iso
+
+_EVENT_ID = re.compile(r"[\x21-\x7e]{1,100}")
+"""It goes into a header, as part of the `webhook-id`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +64,7 @@ def job_event(event: object) -> JobEvent | None:
         log("info", "job.not_ours", job_id=detail.get("jobId"), file_id=file_id)
         return None
     return JobEvent(
-        cause=f"eb-{_text(event, 'id')}",
+        cause=f"eb-{_event_id(event)}",
         file_id=file_id,
         job_id=_text(detail, "jobId"),
         attempt=attempt_of(metadata),
@@ -68,6 +72,14 @@ def job_event(event: object) -> JobEvent | None:
         occurred_at=_occurred_at(event, detail),
         detail=detail,
     )
+
+
+def _event_id(event: Mapping[str, Any]) -> str:
+    value = _text(event, "id")
+    if not _EVENT_ID.fullmatch(value):
+        msg = f"id: not printable ASCII, {value[:40]!r}"
+        raise UnknownEventError(msg)
+    return value
 
 
 def _text(content: Mapping[str, Any], name: str) -> str:

@@ -93,16 +93,25 @@ def time_from_iso(text: str) -> str:
     The same for a time AWS wrote as text.
 
     Raises:
-        ValueError: It is not an ISO 8601 time.
+        ValueError: It is not an ISO 8601 time, or none in UTC.
     """
     return time_from_datetime(datetime.fromisoformat(text))
 
 
 def time_from_datetime(moment: datetime) -> str:
-    """The same for a time boto3 parsed; without a zone it is UTC."""
+    """
+    The same for a time boto3 parsed; without a zone it is UTC.
+
+    Raises:
+        ValueError: In UTC it is not in the years 1 to 9999.
+    """
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
-    return _rfc3339(moment.astimezone(UTC))
+    try:
+        return _rfc3339(moment.astimezone(UTC))
+    except OverflowError as problem:
+        msg = f"{moment} is no time in UTC"
+        raise ValueError(msg) from problem
 
 
 def _rfc3339(moment: datetime) -> str:

@@ -69,6 +69,12 @@ def test_the_body_is_utf_8_json(sent):
     assert "여름".encode() in sent[0][1]
 
 
+def test_half_a_character_does_not_lose_a_report(sent):
+    post(error={"message": json.loads('"a\\ud800b"')})
+
+    assert {"error": {"message": "a?b"}} == json.loads(sent[0][1])
+
+
 @pytest.mark.parametrize(
     ("answer", "outcome"),
     [

@@ -59,11 +59,16 @@ def test_without_a_timestamp_the_time_of_the_envelope_counts(timestamp):
         {**event(), "source": "aws.s3"},
         {**event(), "detail": None},
         {**event(), "id": None},
+        {**event(), "id": "a b"},
+        {**event(), "id": "\ud800"},
+        {**event(), "id": "a\r\nX: y"},
+        {**event(), "id": "a" * 101},
         event(jobId=""),
         event(status=7),
         event(timestamp=10**30),
         {**event(timestamp=None), "time": None},
         {**event(timestamp=None), "time": "soon"},
+        {**event(timestamp=None), "time": "0001-01-01T00:00:00+14:00"},
     ],
 )
 def test_what_is_no_such_event_is_a_clear_error(odd):

@@ -167,6 +167,10 @@ def broken(**parts):
         (broken(s3__object=None), "s3.object.key: missing, or not text"),
         (broken(s3__bucket__name=7), "s3.bucket.name: missing, or not text"),
         (broken(eventTime="soon"), "the event's time is no time: 'soon'"),
+        (
+            broken(eventTime="9999-12-31T23:59:59-14:00"),
+            "the event's time is no time: '9999-12-31T23:59:59-14:00'",
+        ),
     ],
 )
 def test_an_unknown_shape_is_a_clear_error(event, problem):
