@@ -97,7 +97,8 @@ class WatchTokens:
             UnauthorizedError: It is not one of ours, or has expired.
         """
         try:
-            claims = msgspec.json.decode(jws.verify(token, self._keys), type=_Claims)
+            said = jws.verify(token, self._keys).decode()
+            claims = msgspec.json.decode(said, type=_Claims)
         except (ValueError, RecursionError):
             raise UnauthorizedError("the watch token is not valid") from None
         return claims.viewer(time.time())
