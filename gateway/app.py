@@ -9,6 +9,7 @@ in reverse.
 import asyncio
 import gc
 import logging
+import resource
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
@@ -26,6 +27,7 @@ from gateway.feed import Feed
 from gateway.hub import Hub
 from gateway.ingest import Ingest
 from gateway.inherited import listening_sockets
+from gateway.memory import Memory
 from gateway.parking import Lot
 from gateway.protocol.http import MAX_HEAD_BYTES
 from gateway.store.append import Append
@@ -118,6 +120,7 @@ async def gateway(config: Config) -> AsyncIterator[Gateway]:
         loop = asyncio.get_running_loop()
         metrics.tasks.set_function(lambda: len(asyncio.all_tasks(loop)))
         hub = Hub()
+        memory = Memory(metrics, max_bytes=config.max_memory_bytes)
         wheel = Wheel()
         pool = await stack.enter_async_context(
             Pool(config.database_url, max_connections=config.max_pool_connections)
@@ -142,9 +145,10 @@ async def gateway(config: Config) -> AsyncIterator[Gateway]:
             "feed": feed.run(),
             "listener": listener.run(),
             "wheel": wheel.run(),
+            "memory": memory.run(),
         }.items():
             await stack.enter_async_context(_running(name, work))
-        access = Access(config, hub)
+        access = Access(config, hub, memory, metrics)
         common = CommonHeaders(config.allowed_origins)
         app = web.Application(
             client_max_size=MAX_BODY_BYTES,
@@ -176,7 +180,7 @@ async def gateway(config: Config) -> AsyncIterator[Gateway]:
         lot = Lot(hub, wheel, metrics, heartbeat_s=config.heartbeat_seconds)
         door = Door(
             waiting=Waiting(config, lot, access),
-            ingest=IngestRoutes(config, ingest),
+            ingest=IngestRoutes(config, ingest, memory),
             access=access,
             hand_over=cast("Callable[[], asyncio.Protocol]", runner.server),
             wheel=wheel,
@@ -219,6 +223,18 @@ def _require_the_c_parser() -> None:
         )
 
 
+def _raise_open_files() -> None:
+    """
+    Open as many files as the administrator allows.
+
+    The lower, soft limit is for programs that use select(2), which knows only
+    1,024 of them.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if resource.RLIM_INFINITY not in {soft, hard}:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def _spare_the_collector() -> None:
     """
     Keep the cyclic collector from walking every waiting client again and again.
@@ -239,6 +255,7 @@ def run(config: Config) -> None:
         ConfigError: aiohttp would read requests with its parser in Python.
     """
     _require_the_c_parser()
+    _raise_open_files()
     start_logging(access=config.access_log)
     uvloop.run(serve(config))
 

@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from datetime import timedelta
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -25,6 +26,8 @@ MIN_SECRET_CHARS = 32
 
 LOCAL_API_KEY = "local"
 LOCAL_INGEST_SECRET = "whsec_cmVlbHJlYWR5LWxvY2FsLW9ubHktc2VjcmV0LTAwMDE="  # noqa: S105 - public on purpose, refused by `serve`
+
+Network = IPv4Network | IPv6Network
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _FUNCTION = re.compile(r"[\w:$-]{1,170}", re.ASCII)
@@ -148,6 +151,10 @@ def _origins(raw: str) -> tuple[str, ...]:
     return origins
 
 
+def _networks(raw: str) -> tuple[Network, ...]:
+    return tuple(ip_network(word) for word in _words(raw))
+
+
 def _file(raw: str) -> Path:
     if not (path := Path(raw)).is_file():
         msg = f"{raw!r} is not a file"
@@ -225,6 +232,17 @@ class Config:
     )
     max_subscribers_per_ip: int = _setting(
         _number(0, 10_000_000), 0, about="waiting clients of one address; 0: no limit"
+    )
+    max_subscribers_per_file: int = _setting(
+        _number(0, 10_000_000), 0, about="waiting clients of one file; 0: no limit"
+    )
+    trusted_proxies: tuple[Network, ...] = _setting(
+        _networks, (), about="addresses or networks whose X-Forwarded-For is believed"
+    )
+    max_memory_bytes: int = _setting(
+        _number(0, 1 << 50),
+        0,
+        about="memory of this process; 0: what its cgroup or the machine allows",
     )
     max_upload_bytes: int = _setting(
         _number(1, 5 * 1024**3), 5 * 1024**3, about="size of one upload"

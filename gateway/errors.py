@@ -99,7 +99,7 @@ class UnavailableError(GatewayError):
     Something this request needs is away; nothing was stored.
 
     Attributes:
-        retry_after_s: Seconds after which trying again makes sense.
+        retry_after_s: Seconds after which trying again makes sense, at the least.
     """
 
     code = "unavailable"

@@ -85,6 +85,11 @@ class Hub:
     def __len__(self) -> int:
         return self._subscribers
 
+    def waiting_for(self, file_id: FileId) -> int:
+        """Count the subscribers of one file."""
+        file = self._files.get(file_id)
+        return len(file.subscribers) if file is not None else 0
+
     def add(self, subscriber: Subscriber) -> None:
         """Register a subscriber; its first reading is due at once."""
         file = self._files.setdefault(subscriber.file_id, _File())

@@ -5,7 +5,12 @@ No metric has a label whose values grow with files, users or addresses.
 """
 
 import logging
+import os
+import queue
+import select
 import sys
+import threading
+import time
 from collections.abc import Iterator
 
 from prometheus_client import (
@@ -18,6 +23,13 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 from pythonjsonlogger.json import JsonFormatter
+
+MAX_LOG_LINES = 4096
+"""That wait to be written."""
+
+LOG_FLUSH_S = 1.0
+
+_STDERR = 2
 
 _FAST_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 
@@ -48,12 +60,21 @@ class Counts(Collector):
         """Give the count of these label values."""
         return self._counts.setdefault(tuple(map(str, values)), Count())
 
+    def adopt(self, count: Count) -> Count:
+        """Show a count that lives elsewhere as the one without labels."""
+        self._counts[()] = count
+        return count
+
     def collect(self) -> Iterator[CounterMetricFamily]:
         """Tell the library all of them."""
         family = CounterMetricFamily(self._name, self._about, labels=self._labels)
         for values, count in list(self._counts.items()):
             family.add_metric(values, count.value)
         yield family
+
+
+log_lines_dropped = Count()
+"""Of this process: logging belongs to it, not to one gateway."""
 
 
 class Metrics:
@@ -79,6 +100,18 @@ class Metrics:
         )
         self.subscribers = gauge("subscribers", "Waiting clients", "transport")
         self.connections = gauge("connections", "Open connections of hot routes")
+        self.refused = counter(
+            "refused_total", "Clients who were not let wait, by reason", "reason"
+        )
+        self.evicted = counter(
+            "evicted_total", "Silent connections closed to keep files for others"
+        )
+        self.memory_used = gauge(
+            "memory_used_ratio", "Memory in use, as a share of what there is"
+        )
+        self.log_lines_dropped = counts(
+            "log_lines_dropped_total", "Log lines that nobody took in time"
+        ).adopt(log_lines_dropped)
         self.tasks = gauge("tasks", "Tasks of the event loop; not one per client")
         self.events = counts(
             "events_delivered_total", "Events written to subscribers", "transport"
@@ -117,9 +150,63 @@ class Metrics:
         )
 
 
+class LogWriter(logging.Handler):
+    """
+    Writes lines without ever making anybody wait for whoever reads them.
+
+    A thread writes to the descriptor; when it is stuck (a pipe that nobody
+    reads) or fails (a disk that is full), `MAX_LOG_LINES` wait and further ones
+    are dropped and counted.
+    """
+
+    def __init__(self, fd: int) -> None:
+        super().__init__()
+        self._fd = fd
+        self._lines: queue.Queue[bytes] = queue.Queue(MAX_LOG_LINES)
+        threading.Thread(target=self._write, name="log", daemon=True).start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Leave one line to the thread."""
+        try:
+            line = self.format(record) + "\n"
+            self._lines.put_nowait(line.encode("utf-8", "backslashreplace"))
+        except queue.Full:
+            log_lines_dropped.inc()
+        except Exception:  # noqa: BLE001 - as every handler of the library
+            self.handleError(record)
+
+    def flush(self) -> None:
+        """Wait until all is written, for `LOG_FLUSH_S` at most."""
+        until_s = time.monotonic() + LOG_FLUSH_S
+        with self._lines.all_tasks_done:
+            while self._lines.unfinished_tasks:
+                left_s = until_s - time.monotonic()
+                if left_s <= 0:
+                    return
+                self._lines.all_tasks_done.wait(left_s)
+
+    def _write(self) -> None:
+        while True:
+            line = self._lines.get()
+            try:
+                self._write_all(line)
+            except OSError:
+                log_lines_dropped.inc()
+            finally:
+                self._lines.task_done()
+
+    def _write_all(self, line: bytes) -> None:
+        while line:
+            try:
+                # Not sys.stderr: its lock, held here, would hold up the exit.
+                line = line[os.write(self._fd, line) :]
+            except BlockingIOError:
+                select.select([], [self._fd], [])
+
+
 def start_logging(*, level: int = logging.INFO, access: bool = False) -> None:
     """Log to stderr: lines for people on a terminal, else JSON lines."""
-    handler = logging.StreamHandler()
+    handler = LogWriter(_STDERR)
     handler.setFormatter(
         logging.Formatter("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
         if sys.stderr.isatty()

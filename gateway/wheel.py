@@ -70,6 +70,11 @@ class Wheel:
         else:
             entries.append(entry)
 
+    def put_sooner(self, entry: Timed, after_s: float) -> None:
+        """Do as `put`, unless `entry` is called sooner than that anyway."""
+        if entry.due == NEVER or entry.due > (self.now_s() + after_s) / TICK_S + 1:
+            self.put(entry, after_s)
+
     async def run(self) -> None:
         """Turn until cancelled; others have their turn between many calls."""
         while True:

@@ -68,7 +68,9 @@ class Request:
     Attributes:
         path: Decoded but for slashes, without the query.
         headers: Names in lower case; repeated ones joined by commas.
-        remote: The peer's address.
+        remote: The client's address, as far as anybody wants to know it.
+        in_reserve: Whether its connection is one of the last that can be opened:
+            it is answered, and must not wait.
         keep_alive: Whether the connection may go on after the answer.
     """
 
@@ -77,6 +79,7 @@ class Request:
         "_raw_query",
         "body",
         "headers",
+        "in_reserve",
         "keep_alive",
         "method",
         "path",
@@ -94,6 +97,7 @@ class Request:
         self.headers = headers
         self.body = b""
         self.remote = ""
+        self.in_reserve = False
         self.keep_alive = True
 
     def arguments(self, name: str) -> list[str]:
@@ -234,7 +238,7 @@ class ChunkedBody:
         self._parser = httptools.HttpRequestParser(self)
         self._parser.feed_data(_CHUNKED_HEAD)
 
-    def feed(self, data: bytes) -> None:
+    def feed(self, data: bytes | bytearray) -> None:
         """
         Take bytes.
 

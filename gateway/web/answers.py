@@ -1,5 +1,7 @@
 """The one table from our errors to HTTP status, whichever way they go out."""
 
+import random
+
 from gateway.errors import (
     GatewayError,
     InvalidError,
@@ -9,6 +11,9 @@ from gateway.errors import (
     UnavailableError,
 )
 from gateway.protocol import problem
+
+RETRY_SPREAD_S = 3
+"""Whoever is refused comes back up to so much later: not all at once."""
 
 Answer = tuple[int, list[tuple[str, str]], bytes]
 
@@ -37,7 +42,8 @@ def error_answer(error: GatewayError) -> Answer:
     if isinstance(error, UnauthorizedError):
         headers.append(("WWW-Authenticate", 'Bearer realm="reelready"'))
     if isinstance(error, UnavailableError):
-        headers.append(("Retry-After", str(error.retry_after_s)))
+        retry_after_s = error.retry_after_s + random.randint(0, RETRY_SPREAD_S)  # noqa: S311 - spreads load, guards nothing
+        headers.append(("Retry-After", str(retry_after_s)))
     return status, headers, problem.of(error, status)
 
 

@@ -14,12 +14,19 @@ for a commit.  What a client sends meanwhile waits, bounded.
 import asyncio
 import logging
 import re
+import resource
 import socket
+import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import cast
 
-from gateway.errors import GatewayError, InvalidError, TooLargeError
+from gateway.errors import (
+    GatewayError,
+    InvalidError,
+    TooLargeError,
+    UnavailableError,
+)
 from gateway.model import FileId
 from gateway.parking import STREAM_HEADERS, Parked
 from gateway.protocol import http
@@ -34,7 +41,19 @@ from gateway.web.waiting import Waiting
 from gateway.wheel import NEVER, TICK_S, Timed, Wheel
 
 MAX_WAITING_BYTES = 64 * 1024
+MAX_HELD_BYTES = 16 * 1024 * 1024
+"""Of requests that are not all there, all connections together."""
+
+RESERVED_FILES = 128
+"""
+So many of the files a process may open are kept from waiting clients: half for
+those who are answered and go, half for Postgres, S3 and whatever else it opens.
+"""
+
 HEAD_DEADLINE_S = 15.0
+GUEST_DEADLINE_S = 2.0
+"""For a head on a connection that stands in the reserve."""
+
 KEEP_ALIVE_S = 75.0
 USER_TIMEOUT_MS = 30_000
 SEND_BUFFER_BYTES = 64 * 1024
@@ -86,6 +105,11 @@ class Door:
         self.wheel = wheel
         self.headers = headers
         self.logs_access = not _access_log.disabled
+        self.wants_addresses = self.logs_access or access.counts
+        self.held_bytes = 0
+        self.first_reserved, self.last_file = _files()
+        self._guests: dict[Connection, None] = {}
+        self._evicted = metrics.evicted
         self._answered: dict[tuple[str, int], Count] = {}
         self._requests = metrics.requests
         self.connections: set[Connection] = set()
@@ -103,6 +127,26 @@ class Door:
             answered = self._requests.labels(route, status)
             self._answered[route, status] = answered
         answered.inc()
+
+    def takes_reserve(self, connection: "Connection", number: int) -> bool:
+        """
+        Tell whether a new connection stands in the reserve.
+
+        Whoever does not ask there makes room for the next one.
+
+        Args:
+            number: Of its descriptor.  The kernel gives the lowest that is free,
+                so it says how many are open, whatever for (POSIX, "open").
+        """
+        if number < self.first_reserved:
+            return False
+        self._guests[connection] = None
+        if number >= self.last_file:
+            self._evicted.inc()
+            silent = next(one for one in self._guests if not one.is_being_answered)
+            del self._guests[silent]
+            silent.abort()
+        return True
 
     async def drain(self) -> None:
         """
@@ -131,6 +175,7 @@ class Door:
     def forget(self, connection: "Connection") -> None:
         """Hear that a connection is gone, or another's."""
         self.connections.discard(connection)
+        self._guests.pop(connection, None)
         if not self.connections:
             self._left.set()
 
@@ -148,6 +193,15 @@ def bound_peers(server: asyncio.Server) -> None:
             sock.setsockopt(socket.IPPROTO_TCP, _TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
 
 
+def _files() -> tuple[int, int]:
+    """Find the descriptors where the reserve begins, and where its second half."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit == resource.RLIM_INFINITY:
+        return sys.maxsize, sys.maxsize
+    reserved = min(RESERVED_FILES, limit // 2)
+    return limit - reserved, limit - reserved // 2
+
+
 class Connection(Timed, asyncio.Protocol):
     """One connection of one client."""
 
@@ -157,12 +211,15 @@ class Connection(Timed, asyncio.Protocol):
         "_door",
         "_full",
         "_head_only",
+        "_held",
+        "_in_reserve",
         "_keep_alive",
         "_length",
         "_line",
         "_match",
         "_origin",
         "_parked",
+        "_peer",
         "_place",
         "_received",
         "_remote",
@@ -175,7 +232,9 @@ class Connection(Timed, asyncio.Protocol):
         super().__init__()
         self._door = door
         self._transport: asyncio.Transport | None = None
-        self._received = b""
+        self._received: bytes | bytearray = b""
+        self._held = 0
+        self._in_reserve = False
         self._request: Request | None = None
         self._body: http.ChunkedBody | None = None
         self._parked: Parked | None = None
@@ -189,6 +248,7 @@ class Connection(Timed, asyncio.Protocol):
         self._length = 0
         self._match: re.Match[str] | None = None
         self._place = _NONE
+        self._peer = ""
         self._remote = ""
 
     # What the transport tells.
@@ -196,22 +256,33 @@ class Connection(Timed, asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
         self._transport = cast("asyncio.Transport", transport)
-        if self._door.access.counts:
+        if self._door.wants_addresses:
             peer = transport.get_extra_info("peername")
-            self._remote = peer[0] if isinstance(peer, tuple) else ""
+            self._peer = self._remote = peer[0] if isinstance(peer, tuple) else ""
         self._door.connections.add(self)
         late_s = LAST_REQUEST_S if self._door.draining else HEAD_DEADLINE_S
+        sock = transport.get_extra_info("socket")
+        if sock is not None and self._door.takes_reserve(self, sock.fileno()):
+            self._in_reserve = True
+            late_s = min(late_s, GUEST_DEADLINE_S)
         self._door.wheel.put(self, late_s)
 
     def data_received(self, data: bytes) -> None:
         """Take bytes: of a request, or of what comes after it."""
         if self._busy and not self._keep_alive:
             return
-        self._received = self._received + data if self._received else data
+        if not self._received:
+            self._received = data
+        else:
+            if isinstance(self._received, bytes):
+                # Whoever sends byte by byte shall not have all copied each time.
+                self._received = bytearray(self._received)
+            self._received += data
         if not (self._busy or self._full):
             self._read()
         elif len(self._received) > MAX_WAITING_BYTES:
             self.abort()
+        self._hold()
 
     def eof_received(self) -> bool:
         """End when the client does: it will hear no answer of ours."""
@@ -224,6 +295,7 @@ class Connection(Timed, asyncio.Protocol):
         self._transport = None
         self._received = b""
         self._request = self._body = None
+        self._hold()
         self._forget()
 
     def pause_writing(self) -> None:
@@ -239,6 +311,7 @@ class Connection(Timed, asyncio.Protocol):
             self._parked.resumed()
         else:
             self._read()
+            self._hold()
 
     def on_time(self) -> None:
         """The rest of a request did not come, no other one did, or none left."""
@@ -249,6 +322,11 @@ class Connection(Timed, asyncio.Protocol):
             self._refuse(error_answer(late))
         else:
             self.hang_up()
+
+    @property
+    def is_being_answered(self) -> bool:
+        """Whether a request is all there, and its answer is not."""
+        return self._busy and not self._unread
 
     # What routes and parked clients do.
 
@@ -346,9 +424,10 @@ class Connection(Timed, asyncio.Protocol):
         if max(end, len(self._received) if end < 0 else 0) > http.MAX_HEAD_BYTES:
             raise BadRequestError("the head is too large")
         if end < 0:
+            self._door.wheel.put_sooner(self, HEAD_DEADLINE_S)
             return False
         head = self._received[: end + len(http.END_OF_HEAD)]
-        request = http.parse_head(head)
+        request = http.parse_head(bytes(head))
         match = _PATH.fullmatch(request.path)
         if match is None or _is_preflight(request):
             self._hand_over()
@@ -363,8 +442,15 @@ class Connection(Timed, asyncio.Protocol):
         self._match = match
         self._place = _place(match)
         self._origin = request.headers.get("origin")
-        self._keep_alive = request.keep_alive and not self._door.draining
+        self._keep_alive = request.keep_alive and not (
+            self._door.draining or self._in_reserve
+        )
         self._head_only = request.method == "HEAD"
+        request.in_reserve = self._in_reserve
+        if self._door.wants_addresses:
+            forwarded_for = request.headers.get("x-forwarded-for")
+            self._remote = self._door.access.client(self._peer, forwarded_for)
+            request.remote = self._remote
         if self._door.logs_access:
             self._line = f"{request.method} {request.path}"
 
@@ -396,7 +482,7 @@ class Connection(Timed, asyncio.Protocol):
         if len(self._received) < length:
             return False
         if length:
-            request.body = self._received[:length]
+            request.body = bytes(self._received[:length])
             self._received = self._received[length:]
         return True
 
@@ -417,7 +503,6 @@ class Connection(Timed, asyncio.Protocol):
         self._busy = True
         self._request = self._body = None
         self.due = NEVER
-        request.remote = self._remote
         try:
             self._route(request)
         except GatewayError as error:
@@ -448,6 +533,23 @@ class Connection(Timed, asyncio.Protocol):
         else:
             self._door.ingest.manifest(self, request, file_id)
 
+    def _hold(self) -> None:
+        """Account for what is held of requests that are not all there."""
+        held = len(self._received)
+        if self._body is not None:
+            held += len(self._body.received)
+        if held == self._held:
+            return
+        grown, self._held = held - self._held, held
+        self._door.held_bytes += grown
+        if grown > 0 and self._door.held_bytes > MAX_HELD_BYTES:
+            if self._busy:
+                self.abort()
+            else:
+                problem = "too much has arrived of requests that are not all there"
+                self._refuse(error_answer(UnavailableError(problem)))
+            self._hold()
+
     def _refuse(self, answer: Answer) -> None:
         """Answer a request that was not read to its end, and read no other."""
         self._keep_alive = False
@@ -464,10 +566,11 @@ class Connection(Timed, asyncio.Protocol):
         self._busy = True
         self._transport = None
         self._received = b""
+        self._hold()
         protocol = self._door.hand_over()
         transport.set_protocol(protocol)
         protocol.connection_made(transport)
-        protocol.data_received(received)
+        protocol.data_received(bytes(received))
 
     def _go_on(self) -> None:
         """Be ready for the next request, or close."""
@@ -485,9 +588,14 @@ class Connection(Timed, asyncio.Protocol):
         if self._received:
             # Not from within the callback that answers: a client that
             # pipelines would nest us as deep as it likes.
-            asyncio.get_running_loop().call_soon(self._read)
+            asyncio.get_running_loop().call_soon(self._read_on)
+
+    def _read_on(self) -> None:
+        self._read()
+        self._hold()
 
     def _begin_nothing(self) -> None:
+        self._remote = self._peer
         self._place = _NONE
         self._origin = None
         self._head_only = False
@@ -522,9 +630,9 @@ class Connection(Timed, asyncio.Protocol):
         route = HOT_ROUTES[self._place][1] if self._place != _NONE else "unmatched"
         self._door.count(route, status)
         if self._line and self._transport is not None:
-            peer = self._transport.get_extra_info("peername")
-            remote = peer[0] if isinstance(peer, tuple) else ""
-            _access_log.info("%s %d", self._line, status, extra={"remote": remote})
+            _access_log.info(
+                "%s %d", self._line, status, extra={"remote": self._remote}
+            )
 
 
 def _place(match: re.Match[str]) -> str:

@@ -7,8 +7,9 @@ import msgspec
 
 from gateway.auth import Signatures
 from gateway.config import Config
-from gateway.errors import GatewayError, InvalidError
+from gateway.errors import GatewayError, InvalidError, UnavailableError
 from gateway.ingest import Ingest
+from gateway.memory import Memory
 from gateway.model import FileId, Report
 from gateway.parking import Line
 from gateway.protocol import manifest, report
@@ -21,8 +22,9 @@ _JSON = ("Content-Type", "application/json; charset=utf-8")
 class IngestRoutes:
     """The routes of the Lambdas and the reconciler."""
 
-    def __init__(self, config: Config, ingest: Ingest) -> None:
+    def __init__(self, config: Config, ingest: Ingest, memory: Memory) -> None:
         self._ingest = ingest
+        self._memory = memory
         self._signatures = Signatures(config.ingest_secrets)
         self._outputs = manifest.Outputs(
             config.bucket, config.output_prefix, config.playback_base_url
@@ -48,6 +50,8 @@ class IngestRoutes:
         self._submit(line, request, file_id, webhook_id, said)
 
     def _signed(self, request: Request) -> str:
+        if self._memory.short:
+            raise UnavailableError("there is too little memory left")
         if request.headers.get("content-encoding", "identity").lower() != "identity":
             raise InvalidError("content-encoding", "is not accepted here")
         return self._signatures.verify(request.headers, request.body)

@@ -49,7 +49,7 @@ class Waiting:
             viewer,
             file_id=file_id,
             after=after,
-            wait_s=self._allowed_wait_s(request, viewer, wait_s or 0),
+            wait_s=self._allowed_wait_s(request, viewer, file_id, wait_s or 0),
             whole=True,
             prefers=wait_s is not None and request.argument("wait") is None,
         )
@@ -76,7 +76,7 @@ class Waiting:
             viewer,
             file_id=file_id,
             after=after,
-            wait_s=self._allowed_wait_s(request, viewer, wait_s),
+            wait_s=self._allowed_wait_s(request, viewer, file_id, wait_s),
             whole=False,
         )
         line.park(poll)
@@ -117,7 +117,7 @@ class Waiting:
         numbered: bool,
     ) -> None:
         try:
-            self._access.room(request.remote)
+            self._access.room(request, cursors)
         except UnavailableError:
             refuse(self._lot, line)
             return
@@ -133,10 +133,12 @@ class Waiting:
         )
         line.park(stream)
 
-    def _allowed_wait_s(self, request: Request, viewer: Viewer, wait_s: int) -> int:
+    def _allowed_wait_s(
+        self, request: Request, viewer: Viewer, file_id: FileId, wait_s: int
+    ) -> int:
         """Let nobody wait without room, or for longer than they may see."""
         if wait_s:
-            self._access.room(request.remote)
+            self._access.room(request, (file_id,))
         if viewer.expires_at is None:
             return wait_s
         return min(wait_s, math.ceil(viewer.expires_at - time.time()))

@@ -32,6 +32,7 @@ async def said_of_broken_chunks(gateway, capfd) -> str:
     writer.write(BROKEN)
     assert b" 400 " in await reader.read()
     writer.close()
+    logging.getLogger().handlers[0].flush()
     return capfd.readouterr().err
 
 

@@ -1,6 +1,7 @@
 import base64
 from dataclasses import FrozenInstanceError, fields
 from datetime import timedelta
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,11 @@ GOOD = [
     ("HEARTBEAT_SECONDS", "007", 7),
     ("MAX_UPLOAD_BYTES", str(5 * 1024**3), 5 * 1024**3),
     ("MAX_SUBSCRIBERS_PER_IP", "0", 0),
+    (
+        "TRUSTED_PROXIES",
+        "10.0.0.0/8, ::1",
+        (IPv4Network("10.0.0.0/8"), IPv6Network("::1/128")),
+    ),
     ("REDIS_URL", "rediss://cache.test:6380/1", None),
     ("REDIS_URL", "unix:///run/redis.sock", None),
     ("PAGE_API_KEY", "local", None),
@@ -99,6 +105,7 @@ def test_a_good_setting_is_taken(name, raw, expected):
 
 BAD = [
     ("ACCESS_LOG", "yes"),
+    *[("TRUSTED_PROXIES", raw) for raw in ("", "nginx", "10.0.0.1/8", "10.0.0")],
     *[("OUTPUT_PREFIX", raw) for raw in ("", "video/hls")],
     *[("DATABASE_URL", raw) for raw in ("", "db.test/app", "mysql://db.test/app")],
     *[("DATABASE_URL", raw) for raw in ("postgresql://", "postgresql://[::1/app")],

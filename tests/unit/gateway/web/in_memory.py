@@ -9,6 +9,7 @@ from gateway.errors import GatewayError
 from gateway.feed import Feed
 from gateway.hub import Hub
 from gateway.ingest import Ingest
+from gateway.memory import Memory
 from gateway.model import Seq
 from gateway.parking import Lot
 from gateway.store.append import Answer, Incoming
@@ -145,12 +146,13 @@ class Rooms:
         self.lot = Lot(
             self.hub, self.wheel, self.metrics, heartbeat_s=config.heartbeat_seconds
         )
-        access = Access(config, self.hub)
+        self.memory = Memory(self.metrics)
+        access = Access(config, self.hub, self.memory, self.metrics)
         self._feed = Feed(self.hub, self.history, self.metrics)
         self._ingest = Ingest(self._append, self.metrics)
         self.door = Door(
             waiting=Waiting(config, self.lot, access),
-            ingest=IngestRoutes(config, self._ingest),
+            ingest=IngestRoutes(config, self._ingest, self.memory),
             access=access,
             hand_over=self._hand_over,
             wheel=self.wheel,

@@ -5,6 +5,7 @@ import base64
 import re
 import time
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -13,7 +14,12 @@ from standardwebhooks import Webhook
 
 from gateway.web import door
 from tests.unit.gateway.fakes import settle
-from tests.unit.gateway.web.in_memory import API_KEY, INGEST_KEY, Rooms
+from tests.unit.gateway.web.in_memory import (
+    API_KEY,
+    INGEST_KEY,
+    FakeTransport,
+    Rooms,
+)
 
 BODY = b'{"type": "uploaded", "occurred_at": "2026-01-02T03:04:05Z"}'
 PATH = "/v1/files/f-1"
@@ -236,6 +242,125 @@ async def test_limits_by_address_are_counted_back(rooms):
         assert [200] == statuses(clients[1][1].written)
 
         assert not narrow.door.access._waiting
+
+
+class Numbered(FakeTransport):
+    """A transport whose socket has a number."""
+
+    def __init__(self, number):
+        super().__init__()
+        self._extra["socket"] = SimpleNamespace(fileno=lambda: number)
+
+
+@pytest.fixture
+def at_file(rooms):
+    """Connect as so many files are open; of 100, 20 are reserved."""
+    rooms.door.first_reserved, rooms.door.last_file = 80, 90
+
+    def connect(number):
+        connection, transport = rooms.door(), Numbered(number)
+        transport.protocol = connection
+        connection.connection_made(transport)
+        return connection, transport
+
+    return connect
+
+
+async def test_in_the_reserve_nobody_waits_and_everybody_is_answered(at_file):
+    below, at_below = at_file(79)
+    below.data_received(get(f"{PATH}?after=1&wait=9"))
+    asked = (get(f"{PATH}?after=1&wait=9"), get(f"{PATH}/events", SSE), get(), post())
+    answers = []
+    for raw in asked:
+        connection, transport = at_file(80)
+        connection.data_received(raw)
+        await settle()
+        answers.append(statuses(transport.written))
+        assert b"Connection: close" in transport.written
+        assert transport.lost
+
+    assert [[503], [200], [200], [200]] == answers
+    assert b"" == at_below.written
+
+
+async def test_in_the_reserve_whoever_is_silent_makes_room(rooms, at_file):
+    first, second = at_file(88), at_file(89)
+    second[0].data_received(b"GET ")
+    busy, at_busy = at_file(88)
+    busy.data_received(post())
+    third = at_file(90)
+    fourth = at_file(90)
+    await settle()
+
+    assert [True, True] == [first[1].lost, second[1].lost]
+    assert [200] == statuses(at_busy.written)
+    assert not third[1].lost
+    assert not fourth[1].lost
+    assert 2 == rooms.metrics.registry.get_sample_value("reelready_evicted_total")
+
+
+async def test_in_the_reserve_a_head_has_less_time(rooms, at_file):
+    _, slow = at_file(80)
+    rooms.wheel.pass_s(door.GUEST_DEADLINE_S + 0.2)
+
+    assert slow.closing
+
+
+async def test_a_next_head_has_no_more_time_than_the_first(rooms):
+    connection, transport = rooms.connect()
+    connection.data_received(get())
+    await settle()
+    for _ in range(int(door.HEAD_DEADLINE_S)):
+        assert not transport.closing
+        connection.data_received(b"G")
+        rooms.wheel.pass_s(1)
+    rooms.wheel.pass_s(0.2)
+
+    assert transport.closing
+
+
+@pytest.mark.parametrize("kind", ["length", "chunks", "waiting", "head"])
+async def test_what_is_held_of_unfinished_requests_is_bounded(rooms, monkeypatch, kind):
+    monkeypatch.setattr(door, "MAX_HELD_BYTES", 30_000)
+    begun = {
+        "length": get(f"{PATH}/reports", "Content-Length: 20000\r\n", "POST"),
+        "chunks": get(f"{PATH}/reports", "Transfer-Encoding: chunked\r\n", "POST")
+        + b"4e20\r\n",
+        "waiting": get(f"{PATH}?after=1&wait=9"),
+        "head": b"GET / HTTP/1.1\r\nA: ",
+    }[kind]
+    clients = [rooms.connect() for _ in range(5)]
+    for connection, _ in clients:
+        connection.data_received(begun)
+        await settle()
+        connection.data_received(b"x" * 9_000)
+    await settle()
+    written = [statuses(transport.written) for _, transport in clients]
+
+    assert [[]] * 3 == written[:3]
+    if kind == "waiting":
+        assert [True, True] == [transport.lost for _, transport in clients[3:]]
+    else:
+        assert [[503], [503]] == written[3:]
+        assert b"Retry-After: " in clients[3][1].written
+
+    for connection, _ in clients:
+        connection.abort()
+    await settle()
+
+    assert 0 == rooms.door.held_bytes
+
+
+async def test_a_retry_is_asked_for_at_different_times(rooms):
+    rooms.memory.used_share = 1.0
+    asked = set()
+    for _ in range(100):
+        connection, transport = rooms.connect()
+        connection.data_received(post())
+        asked.add(int(re.search(rb"Retry-After: (\d+)", transport.written)[1]))
+
+    assert {2, 3, 4, 5} == asked
+    assert not rooms.stored
 
 
 REQUESTS = [

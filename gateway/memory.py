@@ -1,0 +1,145 @@
+"""
+How much memory there is, and how much of it is in use.
+
+The kernel ends a process when its cgroup, or one above it, is at its limit and
+nothing can be dropped.  So what counts there is everything but page cache.  Where no
+cgroup has a limit it is what this process holds, of what the machine has.
+
+Limits are read again each time: an operator may change them meanwhile.
+
+Source: kernel documentation, "cgroup-v2", "Memory"; "cgroup-v1/memory";
+proc(5), "mountinfo", "statm".
+"""
+
+import asyncio
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from gateway.telemetry import Metrics
+
+SAMPLE_S = 0.5
+FULL_SHARE = 0.8
+"""Nobody else may wait."""
+SHORT_SHARE = 0.95
+"""No reports are taken either."""
+
+_PAGE_CACHE = re.compile(r"^(?:in)?active_file (\d+)$", re.MULTILINE)
+_PAGE_CACHE_V1 = re.compile(r"^total_(?:in)?active_file (\d+)$", re.MULTILINE)
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+_MACHINE_BYTES = os.sysconf("SC_PHYS_PAGES") * _PAGE_BYTES
+
+
+@dataclass(frozen=True)
+class _Version:
+    """The names of one version of the interface."""
+
+    kind: str
+    limit: str
+    usage: str
+    page_cache: re.Pattern[str]
+
+
+_V1 = _Version(
+    "cgroup", "memory.limit_in_bytes", "memory.usage_in_bytes", _PAGE_CACHE_V1
+)
+_V2 = _Version("cgroup2", "memory.max", "memory.current", _PAGE_CACHE)
+
+
+class Memory:
+    """
+    What is in use, as of the last look.
+
+    Attributes:
+        used_share: Of the limit that is nearest: 1 is where the kernel kills.
+    """
+
+    def __init__(
+        self, metrics: Metrics, *, max_bytes: int = 0, proc: Path = Path("/proc")
+    ) -> None:
+        self._max_bytes = max_bytes or _MACHINE_BYTES
+        self._statm = proc / "self/statm"
+        self._groups = list(_groups(proc / "self"))
+        self.used_share = 0.0
+        metrics.memory_used.set_function(lambda: self.used_share)
+
+    @property
+    def full(self) -> bool:
+        """Whether nobody else may wait."""
+        return self.used_share > FULL_SHARE
+
+    @property
+    def short(self) -> bool:
+        """Whether even reports must wait."""
+        return self.used_share > SHORT_SHARE
+
+    async def run(self) -> None:
+        """Look again and again until cancelled."""
+        while True:
+            self.look()
+            await asyncio.sleep(SAMPLE_S)
+
+    def look(self) -> None:
+        """Look once."""
+        self.used_share = max(
+            self._own_bytes() / self._max_bytes,
+            *(_used_share(folder, version) for folder, version in self._groups),
+            0.0,
+        )
+
+    def _own_bytes(self) -> int:
+        """What is resident; 0 where there is no /proc."""
+        try:
+            return int(self._statm.read_text().split()[1]) * _PAGE_BYTES
+        except OSError:
+            return 0
+
+
+def _used_share(folder: Path, version: _Version) -> float:
+    try:
+        limit = (folder / version.limit).read_text().strip()
+        # "max", or in version 1 a number beyond any machine.
+        if not limit.isdigit() or int(limit) > _MACHINE_BYTES:
+            return 0.0
+        used_bytes = int((folder / version.usage).read_text())
+        cache = version.page_cache.findall((folder / "memory.stat").read_text())
+    except OSError:
+        return 0.0
+    return (used_bytes - sum(map(int, cache))) / max(1, int(limit))
+
+
+def _groups(proc_self: Path) -> Iterator[tuple[Path, _Version]]:
+    """Find our memory cgroup and those above it, as far as they can be seen."""
+    try:
+        ours = (proc_self / "cgroup").read_text().splitlines()
+        mounts = (proc_self / "mountinfo").read_text().splitlines()
+    except OSError:
+        return
+    for line in ours:
+        _, controllers, path = line.split(":", 2)
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        version = _V1 if controllers else _V2
+        for mount in mounts:
+            mounted, _, about = mount.partition(" - ")
+            root, point = mounted.split()[3:5]
+            kind, *_, options = about.split()
+            if kind == version.kind and (
+                not controllers or "memory" in options.split(",")
+            ):
+                yield from _up(Path(point), Path(root), Path(path), version)
+                break
+
+
+def _up(
+    point: Path, root: Path, path: Path, version: _Version
+) -> Iterator[tuple[Path, _Version]]:
+    """List the group and its parents; in a container the mount may begin at it."""
+    inside = path.relative_to(root) if path.is_relative_to(root) else Path()
+    folder = point / inside
+    while folder.is_relative_to(point):
+        if (folder / version.limit).exists():
+            yield folder, version
+        folder = folder.parent
