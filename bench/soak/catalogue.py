@@ -5,5 +5,15 @@ from bench.soak.crash_points import CRASH_POINTS
 from bench.soak.drain import DRAIN, STORM
 from bench.soak.kills import KILLS
 from bench.soak.part import Part
+from bench.soak.proxies import PROXIES
+from bench.soak.restarts import RESTARTS
 
-PARTS: tuple[Part, ...] = (CHURN, KILLS, CRASH_POINTS, DRAIN, STORM)
+PARTS: tuple[Part, ...] = (
+    CHURN,
+    KILLS,
+    CRASH_POINTS,
+    DRAIN,
+    STORM,
+    RESTARTS,
+    PROXIES,
+)

@@ -47,21 +47,26 @@ class Stage:
     `async with Stage() as stage:` and start a gateway.
 
     Args:
-        gateway: What Python runs as the gateway.
         settings: Besides those that every gateway needs.
+        keeps_socket: Whether we listen, and not each gateway anew.
 
     Attributes:
         known: Secrets of the gateways.
         gateway: The newest one's process.
+        port: Where the gateways listen.
         url: Of the database.
     """
 
     known: Secrets
     gateway: asyncio.subprocess.Process
+    port: int
     url: str
 
-    def __init__(self, *, settings: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, *, settings: dict[str, str] | None = None, keeps_socket: bool = True
+    ) -> None:
         self._settings = settings or {}
+        self._keeps_socket = keeps_socket
         self._leave = AsyncExitStack()
         self._started = AsyncExitStack()
 
@@ -78,6 +83,9 @@ class Stage:
             self._socket = self._leave.enter_context(
                 socket.create_server((LOOPBACK, 0), backlog=BACKLOG)
             )
+            self.port = int(self._socket.getsockname()[1])
+            if not self._keeps_socket:
+                self._socket.close()
         except BaseException:
             await self._leave.aclose()
             raise
@@ -93,26 +101,22 @@ class Stage:
     ) -> None:
         await self._leave.aclose()
 
-    @property
-    def port(self) -> int:
-        """Where the gateways listen."""
-        return int(self._socket.getsockname()[1])
-
     async def start_gateway(
         self, command: tuple[str, ...] = _SERVE, *, is_talking: bool = False
     ) -> None:
         """Start another one; the one before it may still be there."""
         env = environment(self.known, self.url, self.port, Terms(files=0))
         prefixed = {f"REELREADY_{name}": one for name, one in self._settings.items()}
-        number = self._socket.fileno()
+        inherits = [self._socket.fileno()] if self._keeps_socket else []
+        passed_on = ["-c", _PASSED_ON, *map(str, inherits)] if inherits else []
         self.gateway = await self._started.enter_async_context(
             self.children.child(
                 "gateway",
-                [sys.executable, "-c", _PASSED_ON, str(number), *command],
+                [sys.executable, *passed_on, *command],
                 env=env | prefixed,
                 is_server=True,
                 is_talking=is_talking,
-                inherits=[number],
+                inherits=inherits,
             )
         )
 
