@@ -5,6 +5,7 @@ from bench.soak.crash_points import CRASH_POINTS
 from bench.soak.drain import DRAIN, STORM
 from bench.soak.kills import KILLS
 from bench.soak.part import Part
+from bench.soak.permutations import PERMUTATIONS
 from bench.soak.proxies import PROXIES
 from bench.soak.restarts import RESTARTS
 
@@ -16,4 +17,5 @@ PARTS: tuple[Part, ...] = (
     STORM,
     RESTARTS,
     PROXIES,
+    PERMUTATIONS,
 )
