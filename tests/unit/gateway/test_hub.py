@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from gateway.hub import Hub, Subscriber
+from gateway.hub import CROWD, Hub, Subscriber
 from gateway.model import Event, Reading, Seq
 from gateway.protocol.cursor import CURRENT, UNKNOWN
 from tests.unit.gateway.fakes import FILE, RecordingSubscriber, settle
@@ -124,17 +124,21 @@ async def test_resuming_at_the_head_asks_for_no_reading():
     assert await anyone_behind(hub) is None
 
 
-async def test_a_subscriber_that_moves_its_cursor_later_is_not_read_twice():
+async def test_subscribers_that_move_their_cursors_later_are_not_read_twice():
     class Writer(RecordingSubscriber):
         def deliver(self, reading: Reading | None) -> None:
             self.stalled = True
 
-    hub, one = Hub(), Writer()
-    hub.add(one)
-    await caught_up(hub, one, 1, 2)
+    hub, writers = Hub(), [Writer(), Writer()]
+    for one in writers:
+        hub.add(one)
+    await hub.behind()
+    for one in writers:
+        hub.deliver(one, reading(1, 2))
 
-    one.cursor = 2
-    hub.resume(one)
+    for one in writers:
+        one.cursor = 2
+        hub.resume(one)
 
     assert await anyone_behind(hub) is None
 
@@ -259,8 +263,51 @@ async def test_a_file_that_does_not_exist_is_said_once():
 
     hub.deliver(one, None)
 
+    hub.resume(one)
+
     assert [None] == one.readings
     assert await anyone_behind(hub) is None
+
+
+async def test_what_is_handed_out_answers_a_doorbell_that_was_faster():
+    hub, one = Hub(), RecordingSubscriber()
+    hub.add(one)
+    await caught_up(hub, one, 1)
+    hub.ring([(FILE, Seq(2))])
+
+    hub.hand_out(FILE, reading(2))
+
+    assert [1, 2] == one.seqs
+    assert await anyone_behind(hub) is None
+
+
+async def test_what_the_table_has_gone_beyond_is_read_and_not_handed_out():
+    hub, one = Hub(), RecordingSubscriber()
+    hub.add(one)
+    await caught_up(hub, one, 1)
+    hub.ring([(FILE, Seq(3))])
+
+    hub.hand_out(FILE, reading(2))
+
+    assert [1] == one.seqs
+    assert [one] == await anyone_behind(hub)
+
+
+def test_what_is_handed_out_for_a_file_nobody_waits_for_keeps_nothing():
+    hub = Hub()
+
+    hub.hand_out(FILE, reading(1))
+
+    assert_empty(hub)
+
+
+async def test_nobody_waits_for_a_crowd_unless_told_to():
+    hub = Hub()
+    crowd = {RecordingSubscriber(file_id=f"f-{n}") for n in range(CROWD)}
+    for one in crowd:
+        hub.add(one)
+
+    assert crowd == set(await anyone_behind(hub) or ())
 
 
 async def test_whoever_leaves_while_it_is_handed_a_page_leaves_nothing_behind():
@@ -331,6 +378,7 @@ def test_a_drain_says_goodbye_once_even_to_those_who_leave_at_once():
     leavers = [RecordingSubscriber(hub=hub, file_id=f"f-{n}") for n in range(3)]
     for one in (stays, *leavers):
         hub.add(one)
+    assert not hub.draining
 
     hub.drain()
 
