@@ -76,8 +76,6 @@ class Outputs:
             raise InvalidError(field, f"is not under {own}")
         if not key.endswith(".m3u8"):
             raise InvalidError(field, "is not a .m3u8 playlist")
-        if len(uri) > MAX_URL_CHARS:
-            raise InvalidError(field, f"is longer than {MAX_URL_CHARS} characters")
         body.clean(field, uri, max_chars=MAX_URL_CHARS)
         return self.base_url + quote(key)
 

@@ -1,3 +1,5 @@
+from typing import Literal
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +17,10 @@ class Shape(Struct):
     name: str
     inner: Inner | None = None
     many: list[Inner] = []
+
+
+class Kind(Struct):
+    kind: Literal["one"]
 
 
 def test_a_body_is_read_and_unknown_fields_are_ignored():
@@ -47,23 +53,47 @@ def test_what_is_not_json_is_said_to_be_so(raw):
 
 
 @pytest.mark.parametrize(
-    ("raw", "field"),
+    ("raw", "field", "problem"),
     [
-        (b"[]", "body"),
-        (b"null", "body"),
-        (b'"text"', "body"),
-        (b"{}", "name"),
-        (b'{"name": 1}', "name"),
-        (b'{"name": "a", "inner": {}}', "inner"),
-        (b'{"name": "a", "inner": {"n": "1"}}', "inner.n"),
-        (b'{"name": "a", "many": [{"n": 1}, {"n": null}]}', "many[1].n"),
+        (b"[]", "body", "Expected `object`, got `array`"),
+        (b"null", "body", "Expected `object`, got `null`"),
+        (b'"text"', "body", "Expected `object`, got `str`"),
+        (b"{}", "name", "is required"),
+        (b'{"name": 1}', "name", "Expected `str`, got `int`"),
+        (
+            b'{"name": "a", "inner": {}}',
+            "inner",
+            "Object missing required field `n`",
+        ),
+        (
+            b'{"name": "a", "inner": {"n": "1"}}',
+            "inner.n",
+            "Expected `int`, got `str`",
+        ),
+        (
+            b'{"name": "a", "many": [{"n": 1}, {"n": null}]}',
+            "many[1].n",
+            "Expected `int`, got `null`",
+        ),
     ],
 )
-def test_the_field_at_fault_is_named(raw, field):
+def test_the_field_at_fault_is_named(raw, field, problem):
     with pytest.raises(InvalidError) as raised:
         body.decode(raw, Shape)
 
     assert field == raised.value.field
+    assert f"{field}: {problem}" == str(raised.value)
+
+
+@pytest.mark.parametrize("over", [0, 1, 100_000])
+def test_a_problem_that_quotes_the_body_is_cut(over):
+    value = "a" * (200 - len("Invalid enum value ''") + over)
+    quoted = f"Invalid enum value '{value}'"
+    with pytest.raises(InvalidError) as raised:
+        body.decode(f'{{"kind": "{value}"}}'.encode(), Kind)
+
+    shown = f"{quoted[:200]} ..." if over else quoted
+    assert f"kind: {shown}" == str(raised.value)
 
 
 @pytest.mark.parametrize("opening", [b"[", b'{"a":', b'{"name":"a","x":['])

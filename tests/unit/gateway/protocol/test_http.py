@@ -1,6 +1,7 @@
 """Heads in and out, and where a body ends."""
 
 import re
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -10,6 +11,8 @@ from gateway.errors import InvalidError
 from gateway.protocol import http
 from gateway.protocol.http import BadRequestError, ChunkedBody, Request, parse_head
 
+ONE_HEAD = "^this is not the head of one HTTP/1 request$"
+ONE_HOST = "^exactly one Host is required$"
 HEAD = b"GET /v1/files/x?wait=1 HTTP/1.1\r\nHost: h\r\n"
 
 
@@ -42,6 +45,8 @@ def test_a_head_is_taken_apart():
         ("http://h?b", ""),
         ("*", "*"),
         ("//a", "//a"),
+        ("/http://h/a", "/http://h/a"),
+        ("http://h/http://i/a", "/http://i/a"),
     ],
 )
 def test_paths_are_decoded_but_for_slashes(target, path):
@@ -56,6 +61,7 @@ def test_paths_are_decoded_but_for_slashes(target, path):
         ("1.1", None, True),
         ("1.1", "close", False),
         ("1.1", "Foo , CLOSE", False),
+        ("1.1", "keep-alive,close", False),
         ("1.1", "closed", True),
         ("1.1", "Upgrade", True),
         ("1.0", None, False),
@@ -73,23 +79,23 @@ def test_who_may_go_on(version, connection, keeps, length):
 
 
 @pytest.mark.parametrize(
-    "raw",
+    ("raw", "why"),
     [
-        b"\r\n\r\n",
-        b"GET / HTTP/1.1\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
-        b"GET /\r\n\r\n",
-        b"GET / HTTP/2.0\r\nHost: h\r\n\r\n",
-        b"PRI * HTTP/2.0\r\n\r\n",
-        b"GET / HTTP/1.1\nHost: h\n\n\r\n\r\n",
-        b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc",
-        b"GET / HTTP/1.1\r\nHost: h\r\n\r\nGET / HTTP/1.1\r\nHost: h\r\n\r\n",
-        b"GET /\xff HTTP/1.1\r\nHost: h\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: h\r\nA: \0\r\n\r\n",
+        (b"\r\n\r\n", ONE_HEAD),
+        (b"GET / HTTP/1.1\r\n\r\n", ONE_HOST),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", ONE_HOST),
+        (b"GET /\r\n\r\n", ".* HTTP"),
+        (b"GET / HTTP/2.0\r\nHost: h\r\n\r\n", ONE_HEAD),
+        (b"PRI * HTTP/2.0\r\n\r\n", ".*"),
+        (b"GET / HTTP/1.1\nHost: h\n\n\r\n\r\n", ".*"),
+        (b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc", ONE_HEAD),
+        (2 * b"GET / HTTP/1.1\r\nHost: h\r\n\r\n", ONE_HEAD),
+        (b"GET /\xff HTTP/1.1\r\nHost: h\r\n\r\n", ".*"),
+        (b"GET / HTTP/1.1\r\nHost: h\r\nA: \0\r\n\r\n", "Invalid header value"),
     ],
 )
-def test_what_is_not_the_head_of_one_request_is_refused(raw):
-    with pytest.raises(BadRequestError):
+def test_what_is_not_the_head_of_one_request_is_refused(raw, why):
+    with pytest.raises(BadRequestError, match=why):
         parse_head(raw)
 
 
@@ -124,15 +130,29 @@ def test_a_query_has_a_bound():
     over = Request("GET", "/?" + "&".join(["a=1"] * (http.MAX_QUERY_FIELDS + 1)), {})
 
     assert http.MAX_QUERY_FIELDS == len(full.arguments("a"))
-    with pytest.raises(InvalidError, match="query"):
+    with pytest.raises(InvalidError, match=r"^query: has over 200 fields$"):
         over.arguments("a")
+
+
+def test_an_argument_may_be_empty_or_absent():
+    request = Request("GET", "/?a=&b=1&a=2&c", {})
+
+    assert (["", "2"], ["1"], [""], []) == tuple(map(request.arguments, "abcd"))
+    assert ("", None) == (request.argument("a"), request.argument("d"))
+
+
+def test_a_request_is_bare_until_more_is_said_of_it():
+    request = Request("GET", "/", {})
+
+    assert (b"", "") == (request.body, request.remote)
+    assert request.keep_alive is True
 
 
 def test_lengths_are_plain_numbers():
     assert 0 == http.content_length({})
     assert 12 == http.content_length({"content-length": "12"})
     for wrong in ("", "-1", "+1", "1_0", "\N{SUPERSCRIPT TWO}", "9" * 19, "1,1", "0x1"):
-        with pytest.raises(BadRequestError):
+        with pytest.raises(BadRequestError, match=r"^Content-Length is not a number$"):
             http.content_length({"content-length": wrong})
 
 
@@ -140,7 +160,9 @@ def test_chunked_is_the_only_coding():
     assert not http.is_chunked({})
     assert http.is_chunked({"transfer-encoding": "Chunked"})
     for wrong in ("", "gzip, chunked", "identity", "chunked,chunked"):
-        with pytest.raises(BadRequestError):
+        with pytest.raises(
+            BadRequestError, match=r"^the only Transfer-Encoding taken is chunked$"
+        ):
             http.is_chunked({"transfer-encoding": wrong})
 
 
@@ -174,6 +196,21 @@ def test_any_bytes_are_chunks_or_refused(raw):
         body.feed(raw)
     except BadRequestError:
         assert not body.complete
+
+
+def test_what_is_wrong_with_chunks_is_said():
+    with pytest.raises(BadRequestError, match="Invalid character in chunk size"):
+        ChunkedBody().feed(b"x\r\n")
+
+
+def test_a_date_is_that_of_its_second(monkeypatch):
+    def date_at(now_s: float) -> bytes:
+        monkeypatch.setattr(http, "time", SimpleNamespace(time=lambda: now_s))
+        return http.encode_head(200, "").split(b"\r\n")[1]
+
+    assert b"Date: Sun, 06 Nov 1994 08:49:37 GMT" == date_at(784_111_777.9)
+    assert b"Date: Sun, 06 Nov 1994 08:49:38 GMT" == date_at(784_111_778.0)
+    assert b"Date: Sun, 06 Nov 1994 08:49:37 GMT" == date_at(784_111_777.0)
 
 
 def test_a_response_head_has_a_date_and_its_reason():

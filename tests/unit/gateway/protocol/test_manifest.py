@@ -156,6 +156,39 @@ def test_a_rendition_that_is_wrong_is_named_with_its_place(field, value):
 
 
 @pytest.mark.parametrize(
+    ("uri", "problem"),
+    [
+        (f"s3://others/video/hls/{FILE}/a.m3u8", "is not in s3://films/"),
+        (f"S3://films/video/hls/{FILE}/a.m3u8", "is not in s3://films/"),
+        ("s3://films/video/hls/0199-b/a.m3u8", f"is not under video/hls/{FILE}/"),
+        ("s3://films/video/hls/0199-ab/a.m3u8", f"is not under video/hls/{FILE}/"),
+        (OWN + "../0199-b/a.m3u8", f"is not under video/hls/{FILE}/"),
+        (OWN + "a/../../0199-b/a.m3u8", f"is not under video/hls/{FILE}/"),
+        (OWN + "%2e%2E/0199-b/a.m3u8", f"is not under video/hls/{FILE}/"),
+        (OWN + "..%2f0199-b/a.m3u8", f"is not under video/hls/{FILE}/"),
+        (OWN + "a.mp4", "is not a .m3u8 playlist"),
+        (OWN + "a\n.m3u8", "holds control characters"),
+        (
+            f"{OWN:a<{MAX_URL_CHARS - 4}}.m3u8",
+            f"is longer than {MAX_URL_CHARS} characters",
+        ),
+    ],
+)
+def test_a_playlist_that_is_not_this_files_is_refused_for_what_it_is(uri, problem):
+    with pytest.raises(InvalidError) as raised:
+        OUTPUTS.url("master_playlist", uri, FILE)
+
+    assert f"master_playlist: {problem}" == str(raised.value)
+    assert "master_playlist" == raised.value.field
+
+
+def test_a_playlist_may_be_as_long_as_is_said():
+    longest = f"{OWN:a<{MAX_URL_CHARS - 5}}.m3u8"
+
+    assert OUTPUTS.url("master_playlist", longest, FILE).endswith("a.m3u8")
+
+
+@pytest.mark.parametrize(
     ("name", "quoted"),
     [
         ("영상.m3u8", "%EC%98%81%EC%83%81.m3u8"),

@@ -43,6 +43,13 @@ def test_a_payload_may_be_full_to_the_last_byte():
     assert [MAX_PAYLOAD_BYTES] == list(map(len, encode(said)))
 
 
+def test_and_so_may_the_next_one():
+    pair_bytes = (MAX_PAYLOAD_BYTES + 1) // 100
+    said = {f"{n:0{pair_bytes - 3}}": 1 for n in range(200)}
+
+    assert [MAX_PAYLOAD_BYTES] * 2 == list(map(len, encode(said)))
+
+
 def test_nothing_rings_nothing():
     assert [] == list(encode({}))
 

@@ -110,12 +110,32 @@ def test_a_reason_that_is_wrong_is_named(field, value):
     assert f"error.{field}" == raised.value.field
 
 
+def test_a_reason_may_be_as_long_as_is_said():
+    longest = "a" * MAX_ERROR_CHARS
+
+    assert longest == decode(FAILED | {"error": {"message": longest}}).error.message
+    with pytest.raises(
+        InvalidError, match=r"^error\.message: is longer than 2000 characters$"
+    ):
+        decode(FAILED | {"error": {"message": longest + "a"}})
+
+
 @pytest.mark.parametrize("gone", ["type", "occurred_at"])
 def test_a_required_field_that_is_missing_is_named(gone):
     with pytest.raises(InvalidError, match="is required") as raised:
         decode({name: value for name, value in PROGRESS.items() if name != gone})
 
     assert gone == raised.value.field
+
+
+@pytest.mark.parametrize(
+    "moment", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00"]
+)
+def test_a_time_that_utc_does_not_have_is_said_to_be_so(moment):
+    with pytest.raises(
+        InvalidError, match=r"^occurred_at: is not in the years 1 to 9999 of UTC$"
+    ):
+        decode(PROGRESS | {"occurred_at": moment})
 
 
 def test_times_are_moved_to_utc():
