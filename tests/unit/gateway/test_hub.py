@@ -293,6 +293,19 @@ async def test_what_the_table_has_gone_beyond_is_read_and_not_handed_out():
     assert [one] == await anyone_behind(hub)
 
 
+async def test_a_reading_older_than_our_commit_does_not_hide_it_after_a_restore():
+    hub, old, new = Hub(), RecordingSubscriber(), RecordingSubscriber(CURRENT)
+    hub.add(old)
+    await caught_up(hub, old, *range(1, 11))
+    hub.add(new)
+    await hub.behind()
+
+    hub.hand_out(FILE, reading(9))
+    hub.deliver(new, reading(8))
+
+    assert [new] == await anyone_behind(hub)
+
+
 def test_what_is_handed_out_for_a_file_nobody_waits_for_keeps_nothing():
     hub = Hub()
 
