@@ -16,7 +16,7 @@ from typing import Protocol
 
 import uvloop
 
-from gateway.config import Config
+from gateway.config import PREFIX, Config
 from gateway.errors import GatewayError, RejectedError
 from gateway.model import (
     FileError,
@@ -29,7 +29,7 @@ from gateway.model import (
 )
 from gateway.store.append import Answer, Append, Incoming
 from gateway.store.expired import Expired
-from gateway.store.pool import Pool
+from gateway.store.pool import Pool, refuse_standby
 from gateway.store.silent import Silent, SilentFile
 from gateway.telemetry import start_logging
 from workers.janitor import Janitor
@@ -38,6 +38,9 @@ from workers.upstream import SENDER, Finding, Upstream
 
 SWEEP_INTERVAL_S = 5.0
 MAX_SWEEP_FILES = 400
+STATEMENT_TIMEOUT_S = 10.0
+"""Nobody waits for a sweep, and what it deletes may be cold."""
+
 PATIENCE = timedelta(minutes=5)
 """
 Since its deadline a file is asked about for so long while AWS does not answer.
@@ -46,6 +49,9 @@ With the time until it is seen again, and that of two sweeps, it ends in ten.
 
 AGAIN = timedelta(minutes=2)
 """At most so long after its deadline a file that could not be ended is seen again."""
+
+LONGEST_SILENCE = timedelta(minutes=8)
+"""What was lost is found ten minutes later at most: with a fifth, and a sweep."""
 
 MAX_JOB_AGE = timedelta(hours=48)
 """A job that runs is waited for; MediaConvert itself ends it after that long."""
@@ -177,8 +183,13 @@ async def _work(config: Config) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
+    await refuse_standby(config.database_url, f"{PREFIX}DATABASE_URL")
     async with (
-        Pool(config.database_url, max_connections=2) as pool,
+        Pool(
+            config.database_url,
+            max_connections=2,
+            statement_timeout_s=STATEMENT_TIMEOUT_S,
+        ) as pool,
         Upstream(config) as upstream,
     ):
         append = Append(pool, config.silences)
@@ -187,7 +198,12 @@ async def _work(config: Config) -> None:
             progress_life=timedelta(seconds=config.progress_life_seconds),
             expired_file_life=timedelta(seconds=config.expired_file_life_seconds),
         )
-        silent = Silent(pool, config.deadlines, again=min(config.silence, AGAIN))
+        silent = Silent(
+            pool,
+            config.deadlines,
+            again=min(config.silence, AGAIN),
+            longest=max(config.silence, LONGEST_SILENCE),
+        )
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(Reconciler(silent, upstream, append).run(stop))
             tasks.create_task(janitor.run(stop))

@@ -2,7 +2,7 @@
 Files that nobody has heard of for a while: what the reconciler looks into.
 
 `files.deadline_at` says when a file is looked at next: after a silence that
-doubles each time, and when its time is over.  Finding a file puts that off, so
+doubles each time, up to a limit, and when its time is over.  Finding a file puts that off, so
 of several workers one gets it, and what a worker that died had found is found
 again.
 """
@@ -30,7 +30,7 @@ with found as (
 update files f
 set deadline_at = case
     when since + life <= now() then now() + $4
-    else least(since + life, now() + (now() - since) * (1 + random() / 5))
+    else least(since + life, now() + least(now() - since, $5) * (1 + random() / 5))
     end
 from found
 where f.id = found.id
@@ -58,6 +58,7 @@ class Silent:
         deadlines: How long a file may be silent in each stage.
         again: After its time was over, a file that has not ended is found again
             this much later.
+        longest: Before that, a silence doubles up to this, or a fifth more.
     """
 
     def __init__(
@@ -66,10 +67,12 @@ class Silent:
         deadlines: Mapping[Status, timedelta],
         *,
         again: timedelta,
+        longest: timedelta,
     ) -> None:
         self._pool = pool
         self._deadlines = deadlines
         self._again = again
+        self._longest = longest
 
     async def claim(self, limit: int) -> list[SilentFile]:
         """
@@ -85,6 +88,7 @@ class Silent:
                 list(self._deadlines),
                 list(self._deadlines.values()),
                 self._again,
+                self._longest,
             )
         return [
             SilentFile(

@@ -14,6 +14,7 @@ from workers.reconciler import Reconciler
 from workers.upstream import SENDER, Finding
 
 AGAIN = timedelta(minutes=1)
+LONGEST = timedelta(minutes=8)
 JOB = {"job_id": "j-1"}
 SAID = {
     ReportType.UPLOADED: {},
@@ -73,7 +74,7 @@ async def pool(own_gateway):
 
 def reconciler(gateway, pool, upstream=None):
     config = gateway.config
-    silent = Silent(pool, config.deadlines, again=AGAIN)
+    silent = Silent(pool, config.deadlines, again=AGAIN, longest=LONGEST)
     return Reconciler(silent, upstream or Upstream(), Append(pool, config.silences))
 
 
@@ -239,9 +240,40 @@ async def test_a_file_that_is_not_over_is_looked_at_again_after_twice_as_long(
         assert timedelta(seconds=0.9) < next_in < 1.3 * waited
 
 
+@pytest.mark.parametrize(
+    ("quiet", "low", "high"),
+    [
+        (timedelta(hours=3), LONGEST, 1.2 * LONGEST),
+        (timedelta(hours=23, minutes=58), timedelta(0), timedelta(minutes=2)),
+    ],
+)
+async def test_a_long_silence_is_broken_at_least_every_ten_minutes(
+    database_url, make_gateway, quiet, low, high
+):
+    """And once more when its time is over."""
+    async with (
+        make_gateway(database_url) as gateway,
+        Pool(database_url, max_connections=2) as pool,
+    ):
+        file_id = await gateway.new_file()
+        await gateway.fetch(
+            "update files set deadline_at = now() - interval '1 s', state ="
+            " jsonb_set(state::jsonb, '{updated_at}', to_jsonb(now() - $1::interval))",
+            quiet,
+        )
+
+        await swept(1, reconciler(gateway, pool))
+        ((next_in,),) = await gateway.fetch(
+            "select deadline_at - now() from files where id = $1", file_id
+        )
+
+    assert low - timedelta(seconds=5) < next_in < high
+
+
 async def test_a_file_whose_worker_died_is_found_again(own_gateway, pool):
     file_id = await own_gateway.new_file()
-    silent = Silent(pool, own_gateway.config.deadlines, again=timedelta(seconds=0.5))
+    again = timedelta(seconds=0.5)
+    silent = Silent(pool, own_gateway.config.deadlines, again=again, longest=LONGEST)
 
     first, second = await found_by(silent), await found_by(silent)
 
@@ -260,6 +292,6 @@ async def test_files_that_are_heard_of_or_have_ended_are_not_found(gateway):
     await gateway.report(heard, "uploaded")
 
     async with Pool(gateway.config.database_url, max_connections=2) as pool:
-        silent = Silent(pool, gateway.config.deadlines, again=AGAIN)
+        silent = Silent(pool, gateway.config.deadlines, again=AGAIN, longest=LONGEST)
         found = await silent.claim(1000)
     assert not {ended, heard} & {one.record.state.id for one in found}
