@@ -21,7 +21,7 @@ from typing import Any, cast
 import uvloop
 from aiohttp import http_parser, web
 
-from gateway.config import Config
+from gateway.config import PREFIX, Config
 from gateway.errors import ConfigError
 from gateway.feed import Feed
 from gateway.hub import Hub
@@ -33,7 +33,7 @@ from gateway.protocol.http import MAX_HEAD_BYTES
 from gateway.store.append import Append
 from gateway.store.files import Files
 from gateway.store.history import History
-from gateway.store.pool import Pool
+from gateway.store.pool import Pool, refuse_standby
 from gateway.telemetry import Metrics, start_logging
 from gateway.uploads import Uploads
 from gateway.web.access import Access
@@ -115,6 +115,10 @@ class Gateway:
 @asynccontextmanager
 async def gateway(config: Config) -> AsyncIterator[Gateway]:
     """Build a gateway that is working when the block is entered."""
+    await refuse_standby(config.database_url, f"{PREFIX}DATABASE_URL")
+    if config.listen_database_url != config.database_url:
+        setting = f"{PREFIX}LISTEN_DATABASE_URL"
+        await refuse_standby(config.listen_database_url, setting)
     async with AsyncExitStack() as stack:
         metrics = Metrics()
         loop = asyncio.get_running_loop()
@@ -136,6 +140,7 @@ async def gateway(config: Config) -> AsyncIterator[Gateway]:
             config.listen_database_url,
             ring=feed.ring,
             look=feed.look,
+            notify=pool.notify,
             metrics=metrics,
             safety_look_s=config.safety_read_seconds,
         )

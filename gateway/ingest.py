@@ -7,6 +7,9 @@ be under way: some are prepared here while Postgres is at another.  A file is
 only ever in one of them, so its reports are written in the order of arrival.
 Each is answered with its own outcome, after the commit.
 
+Nobody waits longer than `ANSWER_TIMEOUT_S`: a sender that was told to come back
+sends the same report again, and gets its answer if it was stored meanwhile.
+
 One report that the database cannot take fails alone: its batch is rolled back
 and written one by one.
 """
@@ -23,6 +26,8 @@ from gateway.telemetry import Metrics
 
 MAX_BATCH_REPORTS = 400
 MAX_WAITING_REPORTS = 10_000
+ANSWER_TIMEOUT_S = 2.0
+_LATE_CHECK_S = 0.25
 WRITERS = 2
 MIN_SHARE_REPORTS = 16
 """What one transaction may hold before others are given a part of the rest."""
@@ -41,6 +46,7 @@ class Ingest:
         self._waiting: deque[_Waiting] = deque()
         self._under_way: dict[FileId, list[_Waiting]] = {}
         self._unanswered = 0
+        self._due: deque[tuple[float, asyncio.Future[Answer]]] = deque()
         self._arrived = asyncio.Event()
         self._ended = False
 
@@ -49,8 +55,9 @@ class Ingest:
         Take one report; the future is done after its commit.
 
         Raises:
-            UnavailableError: It cannot be stored now; nothing was.  From the
-                future, too.
+            UnavailableError: It cannot be stored now; nothing was.
+            UnavailableError: From the future: it could not be stored in time;
+                it may be yet.
             NotFoundError: From the future: there is no such file.
             WebhookReusedError: From the future: the webhook id came before
                 with another body.
@@ -59,7 +66,9 @@ class Ingest:
             raise UnavailableError("shutting down")
         if self._unanswered >= MAX_WAITING_REPORTS:
             raise UnavailableError("too many reports are waiting to be stored")
-        answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        answered: asyncio.Future[Answer] = loop.create_future()
+        self._due.append((loop.time() + ANSWER_TIMEOUT_S, answered))
         self._waiting.append((incoming, answered))
         self._unanswered += 1
         self._arrived.set()
@@ -69,6 +78,7 @@ class Ingest:
         """Write batches until cancelled; then refuse whoever still waits."""
         try:
             async with asyncio.TaskGroup() as writers:
+                writers.create_task(self._refuse_late())
                 for _ in range(WRITERS):
                     writers.create_task(self._write())
         finally:
@@ -76,6 +86,19 @@ class Ingest:
             _refuse(self._waiting, "shutting down")
             for held in self._under_way.values():
                 _refuse(held, "shutting down")
+
+    async def _refuse_late(self) -> None:
+        """Answer whoever waits too long, whatever is under way."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(_LATE_CHECK_S)
+            while self._due:
+                due_at, answered = self._due[0]
+                if not answered.done():
+                    if due_at > loop.time():
+                        break
+                    answered.set_exception(UnavailableError("not stored in time"))
+                self._due.popleft()
 
     async def _write(self) -> None:
         while True:
@@ -93,6 +116,9 @@ class Ingest:
         share = max(MIN_SHARE_REPORTS, self._unanswered // WRITERS)
         while self._waiting and len(batch) < min(share, MAX_BATCH_REPORTS):
             one = self._waiting.popleft()
+            if one[1].done():
+                self._unanswered -= 1
+                continue
             held = self._under_way.get(one[0].file_id)
             if held is None:
                 batch.append(one)

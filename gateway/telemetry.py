@@ -144,6 +144,10 @@ class Metrics:
         self.listener_echo_seconds = gauge(
             "listener_echo_seconds", "Last round trip of the listener's echo"
         )
+        self.notification_queue_usage = gauge(
+            "notification_queue_usage",
+            "Share of Postgres' notification queue in use; alarm at 0.1",
+        )
         self.catch_ups = counter("catch_ups_total", "Looks for missed notifications")
         self.caught_up_files = counter(
             "caught_up_files_total", "Files that such a look found behind"

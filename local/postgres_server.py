@@ -13,6 +13,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from local.postgres_account import Account, PostgresError
@@ -44,7 +45,7 @@ _SETTINGS = {
 _THROW_AWAY_SETTINGS = {"fsync": "off", "full_page_writes": "off"}
 _COMPLAINT = re.compile(r"(FATAL|PANIC|error):.*")
 _SINGLE = ("-c", "fsync=off", "-c", "shared_buffers=1MB", "-c", "io_method=sync")
-_ACCESS = f"host all all {LOOPBACK}/32 scram-sha-256\n"
+_ACCESS = f"host all,replication all {LOOPBACK}/32 scram-sha-256\n"
 
 
 class Server:
@@ -57,6 +58,7 @@ class Server:
         account: Who runs them.
         watchdog: Ends the server when this process dies.
         is_thrown_away: The data need not outlive a crash of the machine.
+        settings: Besides ours, or instead of them.
     """
 
     process: subprocess.Popen[bytes]
@@ -69,6 +71,7 @@ class Server:
         watchdog: Watchdog,
         *,
         is_thrown_away: bool,
+        settings: Mapping[str, str],
     ) -> None:
         self.log = folder / "postgres.log"
         self.port = 0
@@ -78,7 +81,8 @@ class Server:
         self._binaries = binaries
         self._account = account
         self._watchdog = watchdog
-        self._settings = _SETTINGS | (_THROW_AWAY_SETTINGS if is_thrown_away else {})
+        thrown_away = _THROW_AWAY_SETTINGS if is_thrown_away else {}
+        self._settings = _SETTINGS | thrown_away | settings
 
     @property
     def url(self) -> str:

@@ -3,10 +3,12 @@ The listener: a Postgres session that hears the doorbell, and proves it.
 
 A session can look alive and hear nothing (a pooler in between, a half-open
 connection, a stopped server), and asyncpg notices none of these.  So the
-listener notifies itself a nonce and waits for the echo.  A missed echo
-terminates the session; a new one LISTENs and then looks at the table for
-whatever rang meanwhile.  While deaf, it looks again and again, slowly: a lost
-doorbell is a delay, never a lost event.
+listener notifies itself a nonce and waits for the echo.  The first one of each
+session is rung from where reports are written: a transaction pooler gives a
+session back its own notifications and no others.  A missed echo terminates the
+session; a new one LISTENs and then looks at the table for whatever rang
+meanwhile.  While deaf, it looks again and again, slowly: a lost doorbell is a
+delay, never a lost event.
 
 Dependencies: a session of its own (`LISTEN_DATABASE_URL`), never the pool and
 never a transaction pooler.
@@ -22,16 +24,27 @@ from contextlib import suppress
 
 import asyncpg
 
+from gateway.config import PREFIX
 from gateway.errors import UnavailableError
 from gateway.model import FileId, Seq
 from gateway.protocol import notification
+from gateway.store.pool import PRIMARY
 from gateway.telemetry import Metrics
 
 ECHO_INTERVAL_S = 2.0
-ECHO_TIMEOUT_S = 3.0
+ECHO_TIMEOUT_S = 2.5
 DEAF_LOOK_INTERVAL_S = 1.0
 CONNECT_TIMEOUT_S = 5.0
+QUEUE_ALARM = 0.1
+"""Of Postgres' notification queue; full, it lets no commit ring any more."""
+
 _MAX_BACKOFF_S = 2.0
+
+_DEAF = (
+    f"{PREFIX}LISTEN_DATABASE_URL does not hear what {PREFIX}DATABASE_URL rings:"
+    " a transaction pooler, or another database"
+)
+_STUCK = "a session that LISTENs is stuck in a transaction"
 
 _log = logging.getLogger("reelready.listener")
 
@@ -39,6 +52,9 @@ _log = logging.getLogger("reelready.listener")
 class Listener:
     """
     Keeps the doorbell connected.
+
+    Args:
+        notify: Notifies a channel from a session that reports are written in.
 
     Attributes:
         listening: Set while the newest echo came back.
@@ -50,6 +66,7 @@ class Listener:
         *,
         ring: Callable[[Iterable[tuple[FileId, Seq]]], None],
         look: Callable[[], Awaitable[None]],
+        notify: Callable[[str, str], Awaitable[None]],
         metrics: Metrics,
         safety_look_s: float,
         echo_interval_s: float = ECHO_INTERVAL_S,
@@ -59,10 +76,13 @@ class Listener:
         self._dsn = dsn
         self._ring = ring
         self._look = look
+        self._notify = notify
         self._metrics = metrics
         self._safety_look_s = safety_look_s
         self._echo_interval_s = echo_interval_s
         self._echo_timeout_s = echo_timeout_s
+        self._lost = asyncio.Event()
+        self._queue_alarmed = False
         self._echoes: dict[str, asyncio.Future[None]] = {}
 
     async def run(self) -> None:
@@ -85,16 +105,20 @@ class Listener:
             session = await asyncpg.connect(
                 self._dsn,
                 timeout=CONNECT_TIMEOUT_S,
+                target_session_attrs=PRIMARY,
+                # A pooler would lead the preparation and the use to two servers.
+                statement_cache_size=0,
                 server_settings={"application_name": "reelready-listener"},
             )
             _keep_alive(session)
             await session.add_listener(notification.CHANNEL, self._on_notification)
+            await self._note_queue(session)
+            await self._hear_first_echo()
+            heard = True
+            await self._hearing()
             while True:
-                await self._hear_echo(session)
-                if not heard:
-                    heard = True
-                    await self._hearing()
                 await self._pause(session)
+                await self._hear_own_echo(session)
         except (
             OSError,
             TimeoutError,
@@ -105,6 +129,7 @@ class Listener:
             _log.warning("listener lost: %s", str(error) or type(error).__name__)
         finally:
             self.listening.clear()
+            self._lost.set()
             self._metrics.listener_up.set(0)
             if session is not None:
                 session.terminate()
@@ -117,22 +142,44 @@ class Listener:
         self._metrics.listener_up.set(1)
         _log.info("listening")
 
-    async def _hear_echo(self, session: "asyncpg.Connection[asyncpg.Record]") -> None:
+    async def _hear_first_echo(self) -> None:
+        try:
+            await self._hear_echo(self._notify)
+        except TimeoutError:
+            raise ConnectionError(_DEAF) from None
+
+    async def _hear_own_echo(
+        self, session: "asyncpg.Connection[asyncpg.Record]"
+    ) -> None:
+        async def notify(channel: str, payload: str) -> None:
+            await self._note_queue(session)
+            await session.execute("select pg_notify($1, $2)", channel, payload)
+
+        await self._hear_echo(notify)
+
+    async def _hear_echo(self, notify: Callable[[str, str], Awaitable[None]]) -> None:
         nonce = secrets.token_hex(8)
         heard = asyncio.get_running_loop().create_future()
         self._echoes[nonce] = heard
         rung_at = time.perf_counter()
         try:
             async with asyncio.timeout(self._echo_timeout_s):
-                await session.execute(
-                    "select pg_notify($1, $2)",
-                    notification.CHANNEL,
-                    notification.echo(nonce),
-                )
+                await notify(notification.CHANNEL, notification.echo(nonce))
                 await heard
         finally:
             del self._echoes[nonce]
         self._metrics.listener_echo_seconds.set(time.perf_counter() - rung_at)
+
+    async def _note_queue(self, session: "asyncpg.Connection[asyncpg.Record]") -> None:
+        """Say early that some session keeps all notifications from being dropped."""
+        used = await session.fetchval(
+            "select pg_notification_queue_usage()", timeout=self._echo_timeout_s
+        )
+        self._metrics.notification_queue_usage.set(used)
+        alarmed = used >= QUEUE_ALARM
+        if alarmed and not self._queue_alarmed:
+            _log.warning("the notification queue is %d %% full: %s", used * 100, _STUCK)
+        self._queue_alarmed = alarmed
 
     async def _pause(self, session: "asyncpg.Connection[asyncpg.Record]") -> None:
         """Wait for the next echo, or less if the session ends meanwhile."""
@@ -164,7 +211,10 @@ class Listener:
         """Look at the table: often while deaf, seldom as a safety net."""
         looked_at = time.monotonic()
         while True:
-            await asyncio.sleep(DEAF_LOOK_INTERVAL_S)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(DEAF_LOOK_INTERVAL_S):
+                    await self._lost.wait()
+            self._lost.clear()
             due_at = looked_at + self._safety_look_s
             if self.listening.is_set() and time.monotonic() < due_at:
                 continue

@@ -12,7 +12,9 @@ from importlib import resources
 
 import asyncpg
 
+from gateway.config import PREFIX
 from gateway.errors import GatewayError
+from gateway.store.pool import PRIMARY, refuse_standby
 
 _LOCK = 7_233_265_017_901
 """Any number nobody else in this database locks by."""
@@ -66,12 +68,14 @@ async def migrate(dsn: str) -> list[str]:
         Names of the files applied now; empty if there was nothing to do.
 
     Raises:
+        ConfigError: It is a standby.
         MigrationError: The database refuses us, an applied file was edited, or
             the database is newer in a way this version does not know.
         OSError: The database cannot be reached.
     """
+    await refuse_standby(dsn, f"{PREFIX}DATABASE_URL")
     try:
-        connection = await asyncpg.connect(dsn)
+        connection = await asyncpg.connect(dsn, target_session_attrs=PRIMARY)
     except asyncpg.PostgresError as error:
         raise MigrationError(f"the database refuses us: {error}") from error
     try:

@@ -3,6 +3,7 @@
 from bench.soak.churn import CHURN
 from bench.soak.crash_points import CRASH_POINTS
 from bench.soak.drain import DRAIN, STORM
+from bench.soak.failover import FAILOVER
 from bench.soak.kills import KILLS
 from bench.soak.part import Part
 from bench.soak.permutations import PERMUTATIONS
@@ -13,6 +14,7 @@ PARTS: tuple[Part, ...] = (
     CHURN,
     KILLS,
     CRASH_POINTS,
+    FAILOVER,
     DRAIN,
     STORM,
     RESTARTS,

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -49,12 +50,14 @@ class Stage:
     Args:
         settings: Besides those that every gateway needs.
         keeps_socket: Whether we listen, and not each gateway anew.
+        postgres: Settings of Postgres, besides ours.
+        folder: Where Postgres has its data; made when left out.
 
     Attributes:
         known: Secrets of the gateways.
         gateway: The newest one's process.
         port: Where the gateways listen.
-        url: Of the database.
+        url: Of the database; gateways that are started later may be led another way.
     """
 
     known: Secrets
@@ -63,20 +66,31 @@ class Stage:
     url: str
 
     def __init__(
-        self, *, settings: dict[str, str] | None = None, keeps_socket: bool = True
+        self,
+        *,
+        settings: dict[str, str] | None = None,
+        keeps_socket: bool = True,
+        postgres: dict[str, str] | None = None,
+        folder: Path | None = None,
     ) -> None:
         self._settings = settings or {}
         self._keeps_socket = keeps_socket
+        self._of_postgres = postgres
+        self._folder = folder
         self._leave = AsyncExitStack()
         self._started = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         try:
             self.children = await self._leave.enter_async_context(Children())
-            folder = self.children.temporary("postgres-")
+            folder = self._folder or self.children.temporary("postgres-")
             folder.chmod(0o711)  # Postgres may run as another user
             self._postgres = await self._leave.enter_async_context(
-                Postgres(folder, watchdog=self.children.watchdog)
+                Postgres(
+                    folder,
+                    watchdog=self.children.watchdog,
+                    settings=self._of_postgres,
+                )
             )
             self.url = self._postgres.url
             await migrate(self.url)

@@ -1,6 +1,9 @@
 """
 Connections to Postgres, and the one place where its failures get our words.
 
+Sessions are with a primary or not at all: what a standby says may be older than
+what a client has seen.
+
 JSON columns travel as the bytes they are: what was encoded once is stored,
 read and sent without being parsed in between.
 """
@@ -10,14 +13,22 @@ from contextlib import asynccontextmanager
 from typing import Self, TypeAlias
 
 import asyncpg
+from asyncpg.connect_utils import SessionAttribute
 from asyncpg.pool import PoolConnectionProxy
 
-from gateway.errors import UnavailableError
+from gateway.errors import ConfigError, UnavailableError
 
 Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
 
 ACQUIRE_TIMEOUT_S = 2.0
-STATEMENT_TIMEOUT_S = 10.0
+STATEMENT_TIMEOUT_S = 2.0
+"""Ten times what the largest reading takes; whoever waits is better told."""
+
+RELEASE_TIMEOUT_S = 0.5
+"""For the server to hear that a statement was given up."""
+
+PRIMARY = SessionAttribute.primary
+"""`target_session_attrs` of every session that we open."""
 
 _BY_KEY = """
 set plan_cache_mode = force_generic_plan;
@@ -52,11 +63,21 @@ class Pool:
 
     Opens lazily, so the gateway starts, and says it is not ready, while the
     database is away.
+
+    Args:
+        statement_timeout_s: Of each statement; then it counts as away.
     """
 
-    def __init__(self, dsn: str, *, max_connections: int) -> None:
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        max_connections: int,
+        statement_timeout_s: float = STATEMENT_TIMEOUT_S,
+    ) -> None:
         self._dsn = dsn
         self._max_connections = max_connections
+        self._statement_timeout_s = statement_timeout_s
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
 
     async def __aenter__(self) -> Self:
@@ -67,7 +88,8 @@ class Pool:
             init=_prepare,
             reset=_as_it_is,
             timeout=ACQUIRE_TIMEOUT_S,
-            command_timeout=STATEMENT_TIMEOUT_S,
+            command_timeout=self._statement_timeout_s,
+            target_session_attrs=PRIMARY,
             server_settings={"application_name": "reelready"},
         )
         return self
@@ -88,10 +110,19 @@ class Pool:
         if self._pool is None:
             raise UnavailableError("the database is not connected")
         try:
-            async with self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection:
+            connection = await self._pool.acquire(timeout=ACQUIRE_TIMEOUT_S)
+            try:
                 yield connection
+            except TimeoutError:
+                # Whatever holds this session up may do so to all there are.
+                await self._pool.expire_connections()
+                raise
+            finally:
+                await self._pool.release(connection, timeout=RELEASE_TIMEOUT_S)
         except _OURS:
             raise
+        except asyncpg.TargetServerAttributeNotMatched as error:
+            raise UnavailableError("the database is a standby") from error
         except _AWAY as error:
             raise UnavailableError("the database is away") from error
 
@@ -104,6 +135,35 @@ class Pool:
         """
         async with self.acquire() as connection:
             await connection.execute("select 1")
+
+    async def notify(self, channel: str, payload: str) -> None:
+        """
+        Ring, from a session that reports are written in.
+
+        Raises:
+            UnavailableError: It is away.
+        """
+        async with self.acquire() as connection:
+            await connection.execute("select pg_notify($1, $2)", channel, payload)
+
+
+async def refuse_standby(dsn: str, setting: str) -> None:
+    """
+    Stop a start that is pointed at a standby; one that is away is waited for.
+
+    Raises:
+        ConfigError: naming the setting.
+    """
+    try:
+        connection = await asyncpg.connect(
+            dsn, timeout=ACQUIRE_TIMEOUT_S, target_session_attrs=PRIMARY
+        )
+    except asyncpg.TargetServerAttributeNotMatched as error:
+        problem = "names a standby, where nothing can be written or listened to"
+        raise ConfigError(setting, problem) from error
+    except _AWAY:
+        return
+    connection.terminate()
 
 
 async def _as_it_is(_: "asyncpg.Connection[asyncpg.Record]") -> None:

@@ -110,16 +110,19 @@ async def test_a_deaf_session_is_not_ready(database_url):
         def _on_notification(self, *_):
             """Hear nothing."""
 
+    pool = Pool(database_url, max_connections=1)
     listener = Deaf(
         database_url,
         ring=Hub().ring,
         look=look,
+        notify=pool.notify,
         metrics=Metrics(),
         safety_look_s=3600,
         echo_timeout_s=0.2,
     )
     running = asyncio.create_task(listener.run())
-    await looked_twice.wait()
+    async with pool:
+        await looked_twice.wait()
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
