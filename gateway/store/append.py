@@ -11,7 +11,7 @@ is still the next one: gapless and in commit order.  Whoever was overtaken by
 another gateway reads again, and so does whoever would deadlock, though the rows
 are locked in one order.  Nothing is answered before the commit.  A commit that
 notifies holds a database-wide lock, so the fewer and larger the transactions,
-the better.
+the better.  If the queue of notifications is full, it is committed without.
 
 A database that was failed over or restored may lack events that clients have
 seen, and so is another epoch: there the next seq of a file is far beyond any
@@ -104,6 +104,7 @@ select pg_notify($6, payload) from unnest($7::text[]) as n (payload)
 _JSON = msgspec.json.Encoder()
 
 _OVERTAKEN = (asyncpg.NotNullViolationError, asyncpg.UniqueViolationError)
+_QUEUE_FULL = asyncpg.ProgramLimitExceededError.sqlstate
 _MAX_ATTEMPTS = 5
 
 _log = logging.getLogger("reelready.append")
@@ -149,6 +150,7 @@ class _Batch:
         epoch: Of the database; None if it does not tell.
         heads: Newest seq of each file in the table.
         strays: Files that were last written in another epoch.
+        rings: Whether the doorbell is rung.
     """
 
     now: datetime
@@ -157,6 +159,7 @@ class _Batch:
     epoch: str | None = None
     heads: dict[FileId, Seq] = field(default_factory=dict)
     strays: set[FileId] = field(default_factory=set)
+    rings: bool = True
     answers: list[Answer | GatewayError] = field(default_factory=list)
     events: dict[FileId, list[tuple[Report, Event]]] = field(default_factory=dict)
     new_ids: dict[str, tuple[bytes, Answer]] = field(default_factory=dict)
@@ -256,6 +259,7 @@ class Append:
         self._silences = silences
         self._followers = followers
         self._knows_epoch = True
+        self._rings = True
 
     async def __call__(self, batch: Sequence[Incoming]) -> list[Answer | GatewayError]:
         """
@@ -268,23 +272,30 @@ class Append:
             UnavailableError: Nothing was stored.
             RejectedError: One of them cannot be; nothing was stored.
         """
-        attempts = 0
+        attempts, rings = 0, True
         while True:
             attempts += 1
             try:
                 async with self._pool.acquire() as connection:
                     work = await _read(connection, batch)
                     self._note_epoch(work.epoch)
+                    work.rings = rings
                     work.answers = [work.take(incoming) for incoming in batch]
                     await self._write(connection, work)
             except UnavailableError as error:
-                deadlock = isinstance(error.__cause__, asyncpg.DeadlockDetectedError)
-                if not deadlock or attempts == _MAX_ATTEMPTS:
+                cause = error.__cause__
+                if attempts == _MAX_ATTEMPTS:
+                    raise
+                if getattr(cause, "sqlstate", None) == _QUEUE_FULL and rings:
+                    rings = False
+                elif not isinstance(cause, asyncpg.DeadlockDetectedError):
                     raise
             except asyncpg.PostgresError as error:
                 if not isinstance(error, _OVERTAKEN) or attempts == _MAX_ATTEMPTS:
                     raise RejectedError(str(error)) from error
             else:
+                if work.events:
+                    self._note_ringing(rings=rings)
                 return work.answers
 
     async def _write(self, connection: Connection, work: _Batch) -> None:
@@ -317,7 +328,7 @@ class Append:
             _JSON.encode(_id_rows(work)),
             work.now + INGEST_ID_LIFE,
             notification.CHANNEL,
-            list(notification.encode(heads)),
+            list(notification.encode(heads)) if work.rings else [],
             work.epoch,
         )
 
@@ -326,6 +337,12 @@ class Append:
         if epoch is None and self._knows_epoch:
             _log.warning("no epoch: is pg_control_system() not granted to us?")
         self._knows_epoch = epoch is not None
+
+    def _note_ringing(self, *, rings: bool) -> None:
+        """Say it when others learn of our commits by looking only."""
+        if self._rings and not rings:
+            _log.warning("the notification queue is full: commits do not ring")
+        self._rings = rings
 
     def _rows(self, work: _Batch) -> list["_Row"]:
         rows: list[_Row] = []
