@@ -23,6 +23,9 @@ from gateway.telemetry import Metrics
 from gateway.wheel import NEVER, TICK_S, Timed, Wheel
 
 FIRST_READING_TIMEOUT_S = 10.0
+LAST_READING_S = 1.0
+"""When a drain meets it; sooner than the door closes what has no answer."""
+
 STALL_LIMIT_S = 45.0
 RETRY_MS = 2000
 HEARTBEAT_TICKS = 5
@@ -179,9 +182,9 @@ class Poll(Subscriber):
         ):
             self._leave()
             self._line.fail(NotFoundError())
-        elif self.whole and reading and _stops_short(reading):
+        elif reading and _stops_short(reading) and (self.whole or reading.reset):
             # Only the newest state will do, so it is asked for by itself.
-            self.cursor = cursor.CURRENT
+            self.cursor = cursor.CURRENT if self.whole else cursor.UNKNOWN
         else:
             self._take(reading)
 
@@ -200,11 +203,12 @@ class Poll(Subscriber):
 
     def end(self, reason: str) -> None:
         """Be answered now: with nothing new, or not at all, but not twice."""
-        if self._waits and self.cursor != cursor.CURRENT:
+        if self._waits and self.cursor >= 0:
             self._answer(None)
         elif reason == "drain" and self._viewer is not None:
-            # Its first reading is under way, and will do.
+            # Its first reading is under way, and will do if it comes.
             self._wait_s = 0
+            self._lot.wheel.put(self._timer, LAST_READING_S)
         elif self._waits or self._viewer is not None:
             self._leave()
             self._line.fail(UnavailableError("the table cannot be read now"))
@@ -343,6 +347,9 @@ class Stream(Timed):
             self._line.fail(NotFoundError())
             return
         if reading is None:
+            return
+        if reading.reset and _stops_short(reading):
+            leg.cursor = cursor.UNKNOWN
             return
         frames = self._frames(reading)
         leg.cursor = reading.events[-1].seq if reading.events else reading.head

@@ -1,0 +1,528 @@
+"""
+Every step that can be taken, in any order, and what must hold after each.
+
+Two gateways share the tables.  Clients and senders of every kind come and go;
+listeners grow deaf, reads and commits hang, gateways are killed and drained,
+retention prunes, time passes.  The model is what was committed, file by file.
+
+Whoever drives it takes one of `STEPS` with one of its choices for each of its
+arguments: Hypothesis, or a seed.
+"""
+
+import logging
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import cycle
+from typing import Any
+
+import msgspec
+
+from bench.machine.clients import (
+    Client,
+    Get,
+    Place,
+    Poll,
+    Sender,
+    Stranger,
+    Stream,
+    Token,
+    get,
+    said,
+)
+from bench.machine.reports import Signed, reports_of
+from bench.machine.rooms import API_KEY, TOKEN_SECRET, Rooms, clock_of
+from bench.machine.rules import must
+from bench.machine.tables import Fate, File, Tables
+from bench.machine.turned_loop import TurnedLoop
+from gateway import lifecycle
+from gateway.auth import AUDIENCE
+from gateway.model import FileId, FileRecord, FileState, Seq
+from gateway.protocol import jws
+from gateway.web.door import DRAIN_LIMIT_S
+
+MAX_FILES = 5
+MAX_CLIENTS = 14
+_STEP_S = 0.02
+_CALM_S = 2.5
+"""Longer than the feed waits before it asks a database again that was away."""
+
+_OWNERS = ("ann", "ben")
+_NAMES = ("a.mp4", "휴가 (1).mov", "a\r\ndata: b\n\n.mp4", "\u2028\u2029\x85.mp4", "")
+HOSTILE = ("-1", "+1", "1e3", "0x1", "٣", "1\t2", "9999999999", "a" * 300, "%00", "1,2")
+CURSORS: tuple[int | str, ...] = (*range(-1, 8), *HOSTILE)
+"""Numbers count back from the head, so that -1 is one that is not yet there."""
+
+_log = logging.getLogger("reelready")
+
+
+@dataclass(frozen=True)
+class Step:
+    """
+    One thing that can happen.
+
+    Attributes:
+        weight: How often a seed takes it, beside the others.
+        choices: For each argument.
+    """
+
+    name: str
+    weight: int
+    choices: dict[str, Sequence[Any]]
+
+
+STEPS: dict[str, Step] = {}
+
+
+def step(weight: int, **choices: Sequence[Any]) -> Callable[[Any], Any]:
+    """Count a method among the steps."""
+
+    def count(method: Callable[..., None]) -> Callable[..., None]:
+        STEPS[method.__name__] = Step(method.__name__, weight, choices)
+        return method
+
+    return count
+
+
+_ROOM = range(2)
+_FILE = range(MAX_FILES)
+_WHO = range(MAX_CLIENTS)
+_TOKEN = ("key", "file", "owner", "brief")
+_YES_NO = (False, True)
+
+
+class Machine:
+    """Two gateways, their tables and everybody around them."""
+
+    def __init__(self) -> None:
+        self.loop = TurnedLoop()  # type: ignore[abstract]
+        self.loop.begin()
+        self._clock = clock_of(self.loop)
+        self._clock.__enter__()
+        self._errors = _Errors()
+        self._level = _log.level
+        _log.setLevel(logging.ERROR)
+        _log.addHandler(self._errors)
+        self.tables = Tables(self.loop)
+        self.place = Place(self.tables, self.loop.time)
+        self.rooms = [Rooms(self.tables), Rooms(self.tables)]
+        self.clients: list[Client] = []
+        self.senders: list[Sender] = []
+        self.files: list[File] = []
+        self._reports: dict[FileId, list[Signed]] = {}
+        self._next: dict[FileId, int] = {}
+        self._late: set[Rooms] = set()
+        self._hurried = False
+        self.register("a.mp4")
+
+    def take(self, name: str, /, **chosen: Any) -> None:
+        """Take one step, and judge."""
+        getattr(self, name)(**chosen)
+        if not self._hurried:
+            self._live(_STEP_S)
+            self._judge()
+
+    # What may happen.
+
+    @step(2, name=_NAMES)
+    def register(self, name: str) -> None:
+        """A file is registered; each has another story."""
+        number = len(self.files)
+        if number < MAX_FILES:
+            file_id = FileId(f"f-{number}")
+            self.tables.register(file_id, name, _OWNERS[number % 2])
+            self.files.append(self.tables.files[file_id])
+            end = "failed" if number % 3 == 2 else "playable"
+            self._reports[file_id] = reports_of(file_id, 1 + number % 3, end)
+            self._next[file_id] = 0
+
+    @step(16, file=_FILE, late=range(-4, 4), room=_ROOM, altered=(*[False] * 9, True))
+    def post(self, file: int, late: int, room: int, *, altered: bool) -> None:
+        """A report comes: the next one, or one that is late, early or doubled."""
+        file_id = self._file(file).id
+        reports = self._reports[file_id]
+        number = max(0, min(self._next[file_id] + late, len(reports) - 1))
+        self._next[file_id] += late >= 0
+        said = reports[number]
+        sender = Sender(self.place, said.altered() if altered else said)
+        self.senders.append(sender)
+        sender.come(self.rooms[room])
+
+    @step(6, file=_FILE, cursor=("", *CURSORS), room=_ROOM, token=_TOKEN)
+    def stream(self, file: int, cursor: int | str, room: int, token: str) -> None:
+        """An EventSource opens."""
+        one = self._file(file)
+        text = _cursor(one, cursor)
+        self._come(Stream(self.place, [one], self._token(token, [one]), text), room)
+
+    @step(2, count=range(1, MAX_FILES + 1), room=_ROOM, token=_TOKEN)
+    def board(self, count: int, room: int, token: str) -> None:
+        """An EventSource of many files opens."""
+        files = self.files[:count]
+        if token == "owner":
+            files = [one for one in files if one.owner == files[0].owner]
+        self._come(Stream(self.place, files, self._token(token, files), None), room)
+
+    @step(5, file=_FILE, cursor=("", *CURSORS), room=_ROOM, wait_s=(1, 30))
+    def poll(self, file: int, cursor: int | str, room: int, wait_s: int) -> None:
+        """Somebody long-polls."""
+        one = self._file(file)
+        text = _cursor(one, cursor)
+        token = self._token("file", [one])
+        self._come(Poll(self.place, one, token, text, wait_s), room)
+
+    @step(4, file=_FILE, cursor=("", *CURSORS), room=_ROOM, wait_s=(1, 30))
+    def get(self, file: int, cursor: int | str, room: int, wait_s: int) -> None:
+        """Somebody asks for the state, or waits for a newer one."""
+        one = self._file(file)
+        text = _cursor(one, cursor)
+        etag = f'"{text}"' if text and text.isascii() else ""
+        token = self._token("owner", [one])
+        self._come(Get(self.place, one, token, etag, wait_s), room)
+
+    @step(
+        2,
+        file=_FILE,
+        room=_ROOM,
+        how=("other's", "expired", "garbage", "nothing there"),
+        path=("", "/events", "/events stream", "board"),
+    )
+    def stranger(self, file: int, room: int, how: str, path: str) -> None:
+        """Somebody asks for what is not theirs, or not there."""
+        one = self._file(file)
+        other = _OWNERS[one.owner == _OWNERS[0]]
+        claims = {
+            "other's": {"owner": other, "files": ["f-none"], "exp": 1e9},
+            "expired": {"files": [one.id], "exp": self.loop.time()},
+        }.get(how)
+        token = API_KEY if claims is None else self._sign(claims)
+        file_id = "f-none" if how == "nothing there" else one.id
+        target = f"/v1/files/{file_id}{path.removesuffix(' stream')}"
+        if path == "board":
+            target = f"/v1/events?file={file_id}"
+        asks = "Accept: text/event-stream\r\n" if path.endswith("stream") else ""
+        request = get(target, token[1:] if how == "garbage" else token, asks)
+        status = 401 if how in {"expired", "garbage"} else 404
+        self._come(Stranger(self.place, request, status), room)
+
+    @step(3, who=_WHO)
+    def leave(self, who: int) -> None:
+        """A client goes for good."""
+        if self.clients:
+            self.clients.pop(who % len(self.clients)).leave()
+
+    @step(3, who=_WHO, unread=(0, 1, 7, 40, 200, 1000))
+    def cut(self, who: int, unread: int) -> None:
+        """A connection breaks, in the middle of whatever is on its way."""
+        if self.clients:
+            self.clients[who % len(self.clients)].cut(unread)
+
+    @step(4, room=_ROOM)
+    def come_back(self, room: int) -> None:
+        """Whoever lost its connection tries again."""
+        for one in self.clients + self.senders:
+            if one.room is None and not one.done:
+                one.come(self.rooms[room])
+
+    @step(4, who=_WHO)
+    def stall(self, who: int) -> None:
+        """A reader stops reading."""
+        if self.clients:
+            self.clients[who % len(self.clients)].transport.full = True
+
+    @step(4, who=_WHO)
+    def read_on(self, who: int) -> None:
+        """A reader reads on."""
+        if self.clients:
+            self.clients[who % len(self.clients)].transport.make_room()
+
+    @step(4, room=_ROOM, how=("hearing", "late", "deaf"))
+    def listen(self, room: int, how: str) -> None:
+        """Doorbells are heard, come late, or are lost."""
+        one = self.rooms[room]
+        self._late.discard(one)
+        if how == "late":
+            self._late.add(one)
+        elif how == "deaf":
+            one.deaf = True
+        elif one.deaf:
+            one.doorbells.clear()
+            one.look()
+
+    @step(1, room=_ROOM)
+    def look(self, room: int) -> None:
+        """The safety net looks at the table."""
+        if not self.rooms[room].deaf:
+            self.rooms[room].look()
+
+    @step(3, what=("reads", "commits", "answers", "everything"))
+    def lose_database(self, what: str) -> None:
+        """The database hangs, or is away."""
+        match what:
+            case "reads":
+                self.tables.reads_go_on.clear()
+            case "commits":
+                self.tables.commits_go_on.clear()
+            case "answers":
+                self.tables.answers_go_on.clear()
+            case _:
+                self.tables.away = True
+        self.tables.ail()
+
+    @step(6)
+    def find_database(self) -> None:
+        """It is there again."""
+        self.tables.ail()
+        self.tables.away = False
+        self.tables.reads_go_on.set()
+        self.tables.commits_go_on.set()
+        self.tables.answers_go_on.set()
+
+    @step(2, fate=(Fate.FAILED, Fate.ANSWER_LOST))
+    def spoil_commit(self, fate: Fate) -> None:
+        """The next commit is rolled back, or nobody hears that it was not."""
+        self.tables.fate = fate
+
+    @step(1, room=_ROOM, unread=(0, 5, 90, 100_000))
+    def kill(self, room: int, unread: int) -> None:
+        """A gateway is killed; another one starts with empty hands."""
+        one = self.rooms[room]
+        self.tables.ail()
+        for client in self.clients + self.senders:
+            if client.room is one:
+                client.cut(unread)
+        self._end(one)
+        self.rooms[room] = Rooms(self.tables)
+
+    @step(1, room=_ROOM)
+    def drain(self, room: int) -> None:
+        """A gateway is told to end, and does; another one starts."""
+        one = self.rooms[room]
+        self._live(_STEP_S)
+        here = [each for each in self.clients + self.senders if each.room is one]
+        self.tables.ail()
+        one.drain()
+        self.loop.turn(DRAIN_LIMIT_S + _STEP_S)
+        self._end(one)
+        for client in here:
+            stalled = client.stalled
+            client.look()
+            if not (stalled or isinstance(client, Sender)):
+                must(22, client.room is None, "a connection that stays")
+                must(22, client.said_goodbye, "a connection that ends without a word")
+            client.leave()
+        self.rooms[room] = Rooms(self.tables)
+
+    @step(1, lost=range(5))
+    def fail_over(self, lost: int) -> None:
+        """A standby takes over, which lacks the last commits."""
+        # Whoever was answered has heard it by then.
+        self._live(_STEP_S)
+        for sender in self.senders:
+            sender.look()
+        self.tables.fail_over(lost)
+        for room in self.rooms:
+            room.doorbells.clear()
+            room.deaf = True
+
+    @step(2, file=_FILE, back=range(1, 8))
+    def prune(self, file: int, back: int) -> None:
+        """Retention deletes an event that is not the newest."""
+        one = self._file(file)
+        one.pruned.update(one.seqs[-1 - back : -back])
+
+    @step(6, seconds=(0.1, 0.5, 1.5, 5.0, 12.0, 50.0))
+    def pass_time(self, seconds: float) -> None:
+        """Time passes."""
+        self._live(seconds)
+
+    @step(2, on=_YES_NO)
+    def hurry(self, *, on: bool) -> None:
+        """Steps follow each other before anybody has a turn."""
+        self._hurried = on
+
+    @step(2)
+    def settle(self) -> None:
+        """All is well for a while: who reads must have been told everything."""
+        self._hurried = False
+        self.find_database()
+        self.tables.fate = Fate.ANSWERED
+        for room in _ROOM:
+            self.listen(room, "hearing")
+        self._live(_CALM_S)
+        rooms = cycle(_ROOM)
+        for client in self.clients + self.senders:
+            if client.room is None and not client.done:
+                client.come(self.rooms[next(rooms)])
+        self._live(_CALM_S)
+        self._live(_STEP_S)
+        for sender in self.senders:
+            must(2, sender.done or sender.stalled, "a report is not answered")
+        someone_stalls = any(one.stalled for one in self.clients)
+        for client in self.clients:
+            if not client.stalled:
+                client.must_be_current(17 if someone_stalls else 1)
+
+    @step(2, file=_FILE, cursor=("", *CURSORS))
+    def compare(self, file: int, cursor: int | str) -> None:
+        """All three ways of reading, at both gateways, from one cursor."""
+        self.settle()
+        one = self._file(file)
+        self._agree(one, _cursor(one, cursor))
+
+    def close(self) -> None:
+        """Let everybody read on to the end and go, and look what is left."""
+        try:
+            self.settle()
+            for client in self.clients:
+                client.transport.make_room()
+            self.settle()
+            for file in self.files:
+                for cursor in [0, *file.events, file.head + 1]:
+                    self._agree(file, str(cursor))
+                self._any_order_ends_alike(file)
+            for client in self.clients:
+                client.leave()
+            self.loop.turn(_STEP_S)
+            for room in self.rooms:
+                self._nobody_is_left(room)
+                room.drain()
+                self._end(room)
+            must(10, not self.loop.complaints, self.loop.complaints)
+            must(10, not self._errors.said, self._errors.said)
+        finally:
+            self.abandon()
+
+    def abandon(self) -> None:
+        """Leave the thread as it was."""
+        _log.removeHandler(self._errors)
+        _log.setLevel(self._level)
+        self._clock.__exit__(None, None, None)
+        self.loop.end()
+
+    # How it goes on, and what must hold.
+
+    def _live(self, seconds: float) -> None:
+        for one in self.rooms:
+            if one not in self._late:
+                one.hear()
+        self.loop.turn(seconds)
+        for one in self.rooms:
+            one.must_work()
+            if one not in self._late:
+                one.hear()
+        self.loop.turn(_STEP_S)
+        for client in self.clients + self.senders:
+            client.look()
+            client.go_on()
+            if client.done:
+                client.leave()
+        self.clients = [one for one in self.clients if not one.done]
+        self.senders = [one for one in self.senders if not one.done]
+        self.loop.turn()
+
+    def _judge(self) -> None:
+        must(10, not self.loop.complaints, self.loop.complaints)
+        must(10, not self._errors.said, self._errors.said)
+        for room in self.rooms:
+            legs = sum(one.legs for one in self.clients if one.room is room)
+            held = room.held()
+            must(16, max(held["subscribers"], held["behind"]) <= legs, (held, legs))
+
+    def _agree(self, file: File, cursor: str) -> None:
+        """Read by stream, long-poll and GET from one cursor, and compare."""
+        etag = f'"{cursor}"' if cursor.isascii() and cursor else ""
+        token = self._token("key", [file])
+        told = []
+        for room in self.rooms:
+            stream = Stream(self.place, [file], token, cursor)
+            poll = Poll(self.place, file, token, cursor, 0)
+            whole = Get(self.place, file, token, etag, 0)
+            readers: list[Client] = [stream, poll, whole]
+            for each in readers:
+                each.come(room)
+            for _ in range(2 + len(file.seqs)):
+                self.loop.turn(0.01)
+                for each in readers:
+                    each.look()
+                if not poll.asks and poll.story.cursor == file.head:
+                    break
+                poll.go_on()
+            told += [stream.told(file.id), poll.story.told]
+            must(13, whole.story.cursor == file.head, (whole.story.told, file.head))
+            for each in readers:
+                each.leave()
+        first = told[0]
+        must(13, all(first == one for one in told), (cursor, told))
+        if cursor:
+            asked = said(cursor)
+            broken = file.is_broken_after(asked)
+            must(10 if broken else 9, first == file.told_after(asked), (cursor, first))
+
+    def _any_order_ends_alike(self, file: File) -> None:
+        """Let the same reports arrive in another order, without the store."""
+        if not file.terminal:
+            return
+        heard = random.sample([*file.heard.values()] * 2, 2 * len(file.heard))
+        record: FileRecord = file.first
+        for report in heard:
+            record = lifecycle.apply(record, report, self.tables.now()) or record
+        must(8, _essence(record.state) == _essence(file.record.state), heard)
+
+    def _nobody_is_left(self, room: Rooms) -> None:
+        left = room.held()
+        must(16, not any(left.values()), left)
+
+    def _end(self, room: Rooms) -> None:
+        tasks = room.stop()
+        self._late.discard(room)
+        self.loop.turn()
+        must(16, all(one.done() for one in tasks), tasks)
+
+    def _come(self, client: Client, room: int) -> None:
+        if len(self.clients) < MAX_CLIENTS:
+            self.clients.append(client)
+            client.come(self.rooms[room])
+
+    def _file(self, number: int) -> File:
+        return self.files[number % len(self.files)]
+
+    def _token(self, kind: str, files: Sequence[File]) -> Token:
+        ids = [one.id for one in files]
+
+        def make() -> tuple[str, float]:
+            if kind == "key":
+                return API_KEY, 0
+            if kind == "brief":
+                until_s = self.loop.time() + 7
+                return self._sign({"files": ids, "exp": until_s}), until_s
+            whose = {"owner": files[0].owner} if kind == "owner" else {"files": ids}
+            return self._sign({**whose, "exp": 1e9}), 0
+
+        return make
+
+    def _sign(self, claims: dict[str, Any]) -> str:
+        return jws.sign({"aud": AUDIENCE, **claims}, TOKEN_SECRET.encode())
+
+
+class _Errors(logging.Handler):
+    """Keeps what the gateway logs as errors."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.said: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.said.append(self.format(record))
+
+
+def _cursor(file: File, chosen: int | str) -> str:
+    if isinstance(chosen, str):
+        return chosen
+    given_out = [0, *sorted(file.events), file.head + 1]
+    return str(given_out[max(0, len(given_out) - 2 - chosen)])
+
+
+def _essence(state: FileState) -> FileState:
+    """Without what depends on how many changes it took, and when."""
+    return msgspec.structs.replace(state, seq=Seq(0), updated_at=state.created_at)
