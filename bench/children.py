@@ -73,6 +73,7 @@ class Children:
         is_server: bool = False,
         is_talking: bool = False,
         inherits: Sequence[int] = (),
+        cwd: Path | None = None,
     ) -> AsyncIterator[asyncio.subprocess.Process]:
         """
         Run one child for the length of the block.
@@ -81,6 +82,7 @@ class Children:
             is_server: It is what is measured: it runs on the server's core.
             is_talking: Its standard input and output are pipes.
             inherits: Descriptors of ours that it has, too.
+            cwd: The folder it runs in; absent: ours.
         """
         pipe = asyncio.subprocess.PIPE if is_talking else None
         core = on_server_core() if is_server else nullcontext()
@@ -93,6 +95,7 @@ class Children:
                 stderr=log,
                 start_new_session=True,
                 pass_fds=inherits,
+                cwd=cwd,
             )
         self.watchdog.end(process.pid)
         try:
