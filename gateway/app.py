@@ -174,6 +174,8 @@ async def gateway(config: Config) -> AsyncIterator[Gateway]:
         runner = web.AppRunner(
             app,
             handler_cancellation=True,
+            # A packed body is refused; unpacking it first would be for nothing.
+            auto_decompress=False,
             access_log_class=AccessLog,
             shutdown_timeout=SHUTDOWN_TIMEOUT_S,
             # The door has read the head before, with a limit of its own.

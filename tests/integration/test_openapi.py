@@ -60,6 +60,17 @@ UNKNOWN = "0199a3c4-5b6d-7e8f-9a0b-1c2d3e4f5a6b"
 PROTOCOL = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text("utf-8")
 SEED = 20260102
 
+OWN_WORDS = {"GET /", "GET /static/{name}", "GET /openapi.yaml"}
+"""They show files of ours, which may hold any word."""
+
+_INTERNAL = re.compile(
+    rb"Traceback|File \\?\"|\.py\b|asyncpg|psycopg|postgres|aiohttp|msgspec|site-packages"
+    rb"|\bselect\b.+\bfrom\b|\binsert into\b|\brelation\b|\bcolumn\b"
+    rb"| at 0x[0-9a-f]{6,}|[a-z]+Error\(",
+    re.IGNORECASE,
+)
+"""What no stranger is to read: H11."""
+
 _GIVEN_OUT = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -119,6 +130,9 @@ class Found:
             if interaction.response is not None:
                 label = recorder.cases[case_id].value.operation.label
                 self.statuses[label].add(interaction.response.status_code)
+                inside = _INTERNAL.search(interaction.response.content)
+                if inside is not None and label not in OWN_WORDS:
+                    self.faults.append(f"{label} shows {inside[0]!r}")
         self.faults += [
             f"{check.failure_info.failure}\n{check.failure_info.code_sample}"
             for checks in recorder.checks.values()
@@ -270,6 +284,22 @@ async def ask(gateway, label: str, **case: Any) -> requests.Response:
         base_url=gateway.url,
         auth=auth,
     )
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        b"Traceback (most recent call last):",
+        b'{"detail":"File \\"/srv/gateway/app.py\\", line 4"}',
+        b"asyncpg.exceptions.UndefinedTableError",
+        b'relation "files" does not exist',
+        b"SELECT seq FROM files",
+        b"<FileId object at 0x7f2469dcffd0>",
+        b"ValueError('no')",
+    ],
+)
+def test_internals_would_be_seen(shown):
+    assert _INTERNAL.search(shown)
 
 
 def test_the_description_is_openapi_3_1():
