@@ -1,0 +1,111 @@
+"""
+Raw requests over plain sockets, many at a time, and the answers taken apart.
+
+A volley writes to every connection before it reads from any.
+"""
+
+import re
+import socket
+import struct
+from collections.abc import Sequence
+from contextlib import suppress
+
+from bench.errors import RunError
+from local.environment import LOOPBACK
+
+CONNECTIONS = 64
+_TIMEOUT_S = 60.0
+_RECEIVE_BYTES = 256 * 1024
+_STATUS = re.compile(rb"HTTP/1\.1 (\d{3})")
+_LENGTH = re.compile(rb"\r\nContent-Length: (\d+)\r\n", re.IGNORECASE)
+_NO_LINGER = struct.pack("ii", 1, 0)
+
+
+class Line:
+    """One connection that stays, with several requests on it at a time."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self._unread = b""
+        self._sock = connected(port)
+
+    def send(self, requests: Sequence[bytes]) -> None:
+        """Write them all at once."""
+        self._sock.sendall(b"".join(requests))
+
+    def answers(self, count: int) -> list[tuple[int, bytes]]:
+        """
+        Read so many answers: status and body.
+
+        Raises:
+            RunError: The connection ended before.
+        """
+        return [self._answer() for _ in range(count)]
+
+    def close(self) -> None:
+        """Go."""
+        self._sock.close()
+
+    def _answer(self) -> tuple[int, bytes]:
+        while (end := self._unread.find(b"\r\n\r\n") + 4) < 4:
+            self._receive()
+        head, self._unread = self._unread[:end], self._unread[end:]
+        status = _STATUS.match(head)
+        if status is None:
+            raise RunError(f"this is no answer: {head[:200]!r}")
+        said = _LENGTH.search(head)
+        length = int(said[1]) if said else 0
+        while len(self._unread) < length:
+            self._receive()
+        body, self._unread = self._unread[:length], self._unread[length:]
+        return int(status[1]), body
+
+    def _receive(self) -> None:
+        more = self._sock.recv(_RECEIVE_BYTES)
+        if not more:
+            raise RunError(f"closed within an answer: {self._unread[:200]!r}")
+        self._unread += more
+
+
+def throw(port: int, raws: Sequence[bytes], how: str) -> list[bytes]:
+    """
+    Send each on a connection of its own; returns what came back.
+
+    Args:
+        how: To go: ``half`` closes one direction and reads to the end, ``read``
+            takes what comes first, ``reset`` waits for nothing.
+    """
+    socks = []
+    for raw in raws:
+        sock = connected(port)
+        socks.append(sock)
+        with suppress(OSError):
+            sock.sendall(raw)
+            if how == "half":
+                sock.shutdown(socket.SHUT_WR)
+    heard = [b"" if how == "reset" else _heard(sock, how) for sock in socks]
+    for sock in socks:
+        if how != "half":
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+        sock.close()
+    return heard
+
+
+def _heard(sock: socket.socket, how: str) -> bytes:
+    heard = b""
+    if how == "read":
+        # What is not a whole request is not answered before its deadline.
+        sock.settimeout(0.05)
+    with suppress(OSError):
+        while more := sock.recv(_RECEIVE_BYTES):
+            heard += more
+            if how == "read":
+                break
+    return heard
+
+
+def connected(port: int) -> socket.socket:
+    """Connect, with a time limit on everything."""
+    sock = socket.create_connection((LOOPBACK, port), timeout=_TIMEOUT_S)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return sock
