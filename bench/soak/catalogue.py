@@ -2,6 +2,7 @@
 
 from bench.soak.churn import CHURN
 from bench.soak.crash_points import CRASH_POINTS
+from bench.soak.deaf import LISTENER, POOLER
 from bench.soak.drain import DRAIN, STORM
 from bench.soak.failover import FAILOVER
 from bench.soak.kills import KILLS
@@ -9,15 +10,19 @@ from bench.soak.part import Part
 from bench.soak.permutations import PERMUTATIONS
 from bench.soak.proxies import PROXIES
 from bench.soak.restarts import RESTARTS
+from bench.soak.upstream import UPSTREAM
 
 PARTS: tuple[Part, ...] = (
     CHURN,
     KILLS,
     CRASH_POINTS,
+    LISTENER,
+    POOLER,
     FAILOVER,
     DRAIN,
     STORM,
     RESTARTS,
     PROXIES,
     PERMUTATIONS,
+    UPSTREAM,
 )
