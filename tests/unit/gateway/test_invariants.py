@@ -1,7 +1,7 @@
 """
 The 22 invariants on the whole gateway, but for sockets, SQL and the clock.
 
-`INVARIANTS` of `bench.machine.rules` has their sentences.  The machine judges
+`INVARIANTS` of `bench.invariants.rules` has their sentences.  The machine judges
 all of them but one; those that other tests put to the proof more closely are
 named in `CLOSER`.
 """
@@ -18,9 +18,9 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from bench.machine.machine import STEPS, Machine
-from bench.machine.rules import INVARIANTS, judged
-from bench.machine.tables import PAGE_EVENTS
+from bench.invariants.machine import STEPS, Machine
+from bench.invariants.rules import INVARIANTS, judged
+from bench.invariants.tables import PAGE_EVENTS
 
 ROOT = Path(__file__).parents[3]
 

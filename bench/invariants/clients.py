@@ -12,12 +12,12 @@ from urllib.parse import quote
 
 import msgspec
 
-from bench.machine.reports import Signed
-from bench.machine.rooms import Rooms
-from bench.machine.rules import must
-from bench.machine.story import Story
-from bench.machine.tables import PAGE_EVENTS, File, Tables
-from bench.machine.transport import Transport
+from bench.invariants.reports import Signed
+from bench.invariants.rooms import Rooms
+from bench.invariants.rules import must
+from bench.invariants.story import Story
+from bench.invariants.tables import PAGE_EVENTS, File, Tables
+from bench.invariants.transport import Transport
 from gateway.model import FileId
 from gateway.parking import FIRST_READING_TIMEOUT_S
 from gateway.protocol.cursor import CURRENT, UNKNOWN

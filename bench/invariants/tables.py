@@ -15,7 +15,7 @@ from enum import StrEnum
 
 import msgspec
 
-from bench.machine.rules import must
+from bench.invariants.rules import must
 from gateway.errors import GatewayError, UnavailableError
 from gateway.model import (
     Event,

@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from hashlib import sha256
 
-from bench.machine.rooms import BUCKET, INGEST_KEY
+from bench.invariants.rooms import BUCKET, INGEST_KEY
 from gateway.model import FileId
 
 _BEGAN = "2026-03-01T12:00:00Z"

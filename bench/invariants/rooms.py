@@ -13,9 +13,9 @@ from contextlib import contextmanager, suppress
 from types import SimpleNamespace
 from unittest.mock import patch
 
-from bench.machine.tables import Session, Tables
-from bench.machine.transport import Transport
-from bench.machine.turned_loop import TurnedLoop
+from bench.invariants.tables import Session, Tables
+from bench.invariants.transport import Transport
+from bench.invariants.turned_loop import TurnedLoop
 from gateway.config import Config
 from gateway.errors import UnavailableError
 from gateway.feed import Feed

@@ -1,7 +1,7 @@
 """What one client was told of one file, judged as it is told."""
 
-from bench.machine.rules import must
-from bench.machine.tables import File
+from bench.invariants.rules import must
+from bench.invariants.tables import File
 from gateway.protocol.cursor import CURRENT
 
 

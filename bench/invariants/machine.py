@@ -18,7 +18,7 @@ from typing import Any
 
 import msgspec
 
-from bench.machine.clients import (
+from bench.invariants.clients import (
     Client,
     Get,
     Place,
@@ -30,11 +30,11 @@ from bench.machine.clients import (
     get,
     said,
 )
-from bench.machine.reports import Signed, reports_of
-from bench.machine.rooms import API_KEY, TOKEN_SECRET, Rooms, clock_of
-from bench.machine.rules import must
-from bench.machine.tables import Fate, File, Tables
-from bench.machine.turned_loop import TurnedLoop
+from bench.invariants.reports import Signed, reports_of
+from bench.invariants.rooms import API_KEY, TOKEN_SECRET, Rooms, clock_of
+from bench.invariants.rules import must
+from bench.invariants.tables import Fate, File, Tables
+from bench.invariants.turned_loop import TurnedLoop
 from gateway import lifecycle
 from gateway.auth import AUDIENCE
 from gateway.model import FileId, FileRecord, FileState, Seq
