@@ -10,7 +10,9 @@ from bench.soak.part import Part
 from bench.soak.permutations import PERMUTATIONS
 from bench.soak.proxies import PROXIES
 from bench.soak.restarts import RESTARTS
+from bench.soak.stalled import STALLED
 from bench.soak.upstream import UPSTREAM
+from bench.soak.vanished import VANISHED
 
 PARTS: tuple[Part, ...] = (
     CHURN,
@@ -23,6 +25,8 @@ PARTS: tuple[Part, ...] = (
     STORM,
     RESTARTS,
     PROXIES,
+    VANISHED,
+    STALLED,
     PERMUTATIONS,
     UPSTREAM,
 )

@@ -8,7 +8,6 @@ left it must be like that again.
 
 import asyncio
 import os
-import re
 import time
 import urllib.request
 
@@ -20,6 +19,7 @@ from bench.ours import OURS
 from bench.procfs import pss_kib
 from bench.server import Running, Terms
 from bench.soak.crowd import MAX_EVENTS_OF_A_FILE, POSTS_PER_S, ROLES, Crowd
+from bench.soak.metrics import totals
 from bench.soak.part import Figure, Outcome, Part, Size, at_most, none, told
 from local.environment import LOOPBACK
 
@@ -30,8 +30,6 @@ _SETTLE_S = 90.0
 _REST_S = 5.0
 _SIZES = {Size.SHORT: (10.0, 300), Size.FULL: (600.0, 10_000)}
 """Seconds of churn, and clients at a time."""
-
-_METRIC = re.compile(r"^reelready_(\w+)(?:\{[^}]*\})? ([0-9.e+-]+)$", re.MULTILINE)
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):
@@ -144,11 +142,7 @@ def _open_files(pid: int) -> int:
 def _metrics(port: int) -> dict[str, int]:
     url = f"http://{LOOPBACK}:{port}/metrics"
     with urllib.request.urlopen(url, timeout=30) as answer:
-        text = answer.read().decode()
-    found: dict[str, int] = {}
-    for name, value in _METRIC.findall(text):
-        found[name] = found.get(name, 0) + int(float(value))
-    return found
+        return totals(answer.read().decode())
 
 
 def _say(what: str, state: State) -> None:

@@ -12,7 +12,6 @@ import msgspec
 
 from bench.soak.ledger import Ledger
 from bench.soak.stage import Stage
-from local.environment import LOOPBACK
 
 _PAUSE_S = 0.05
 _ANSWER_S = 15.0
@@ -36,7 +35,7 @@ class Reporter:
 
     async def __aenter__(self) -> Self:
         self._http = aiohttp.ClientSession(
-            f"http://{LOOPBACK}:{self._stage.port}",
+            f"http://{self._stage.address}:{self._stage.port}",
             timeout=aiohttp.ClientTimeout(total=_ANSWER_S),
         )
         return self
@@ -44,9 +43,9 @@ class Reporter:
     async def __aexit__(self, *_: object) -> None:
         await self._http.close()
 
-    async def register(self) -> tuple[str, str]:
+    async def register(self, **more: object) -> tuple[str, str]:
         """Make a file; returns its id and a watch token."""
-        said = {"name": "a.mp4", "content_type": "video/mp4", "size": 10}
+        said = {"name": "a.mp4", "content_type": "video/mp4", "size": 10, **more}
         headers = {"Authorization": f"Bearer {self._stage.known.api_key}"}
         async with self._http.post("/v1/files", json=said, headers=headers) as answer:
             made = await answer.json()

@@ -24,6 +24,7 @@ from bench.errors import RunError
 from bench.ours import Secrets, environment
 from bench.procfs import tree
 from bench.server import Terms, get
+from bench.soak.metrics import totals
 from local.environment import LOOPBACK
 from local.postgres import Postgres, PostgresError
 from workers.migrate import migrate
@@ -50,6 +51,7 @@ class Stage:
     Args:
         settings: Besides those that every gateway needs.
         keeps_socket: Whether we listen, and not each gateway anew.
+        address: Where the gateways listen.
         postgres: Settings of Postgres, besides ours.
         folder: Where Postgres has its data; made when left out.
 
@@ -70,6 +72,7 @@ class Stage:
         *,
         settings: dict[str, str] | None = None,
         keeps_socket: bool = True,
+        address: str = LOOPBACK,
         postgres: dict[str, str] | None = None,
         folder: Path | None = None,
     ) -> None:
@@ -77,6 +80,7 @@ class Stage:
         self._keeps_socket = keeps_socket
         self._of_postgres = postgres
         self._folder = folder
+        self.address = address
         self._leave = AsyncExitStack()
         self._started = AsyncExitStack()
 
@@ -95,7 +99,7 @@ class Stage:
             self.url = self._postgres.url
             await migrate(self.url)
             self._socket = self._leave.enter_context(
-                socket.create_server((LOOPBACK, 0), backlog=BACKLOG)
+                socket.create_server((self.address, 0), backlog=BACKLOG)
             )
             self.port = int(self._socket.getsockname()[1])
             if not self._keeps_socket:
@@ -161,12 +165,16 @@ class Stage:
     async def ask(self, path: str) -> bytes:
         """GET something without a credential; nothing if the gateway is not there."""
         with suppress(OSError):
-            reader, writer = await asyncio.open_connection(LOOPBACK, self.port)
+            reader, writer = await asyncio.open_connection(self.address, self.port)
             writer.write(get(path, "Connection: close") + b"\r\n")
             answer = await reader.read()
             writer.close()
             return answer
         return b""
+
+    async def metrics(self) -> dict[str, int]:
+        """Read what the gateway counts."""
+        return totals((await self.ask("/metrics")).decode())
 
     def pids(self) -> list[int]:
         """Processes of the newest gateway."""

@@ -55,7 +55,13 @@ GUEST_DEADLINE_S = 2.0
 """For a head on a connection that stands in the reserve."""
 
 KEEP_ALIVE_S = 75.0
-USER_TIMEOUT_MS = 30_000
+USER_TIMEOUT_MS = 20_000
+"""
+What was sent must be acknowledged in that time, by a peer that may be gone.  The
+kernel looks when it sends again, at intervals that double, so it may be late by
+half as much; with a heartbeat before it, all of it stays under 45 s.
+"""
+
 SEND_BUFFER_BYTES = 64 * 1024
 FLUSH_LIMIT_S = 30.0
 LINGER_S = 2.0
