@@ -10,6 +10,7 @@ from bench.soak.part import Part
 from bench.soak.permutations import PERMUTATIONS
 from bench.soak.proxies import PROXIES
 from bench.soak.restarts import RESTARTS
+from bench.soak.shortage import BODIES, FILES, HEADS, MEMORY
 from bench.soak.stalled import STALLED
 from bench.soak.upstream import UPSTREAM
 from bench.soak.vanished import VANISHED
@@ -29,4 +30,8 @@ PARTS: tuple[Part, ...] = (
     STALLED,
     PERMUTATIONS,
     UPSTREAM,
+    FILES,
+    MEMORY,
+    HEADS,
+    BODIES,
 )

@@ -44,10 +44,10 @@ MAX_WAITING_BYTES = 64 * 1024
 MAX_HELD_BYTES = 16 * 1024 * 1024
 """Of requests that are not all there, all connections together."""
 
-RESERVED_FILES = 128
+RESERVED_FILES = 192
 """
-So many of the files a process may open are kept from waiting clients: half for
-those who are answered and go, half for Postgres, S3 and whatever else it opens.
+So many of the files a process may open are kept from waiting clients: a third for
+Postgres, S3 and whatever else it opens, the others for who is answered and goes.
 """
 
 HEAD_DEADLINE_S = 15.0
@@ -142,12 +142,13 @@ class Door:
 
         Args:
             number: Of its descriptor.  The kernel gives the lowest that is free,
-                so it says how many are open, whatever for (POSIX, "open").
+                so at least as many are open, whatever for (POSIX, "open").
         """
         if number < self.first_reserved:
             return False
         self._guests[connection] = None
-        if number >= self.last_file:
+        most = self.last_file - self.first_reserved
+        if len(self._guests) > most or number >= self.last_file:
             self._evicted.inc()
             silent = next(one for one in self._guests if not one.is_being_answered)
             del self._guests[silent]
@@ -200,12 +201,12 @@ def bound_peers(server: asyncio.Server) -> None:
 
 
 def _files() -> tuple[int, int]:
-    """Find the descriptors where the reserve begins, and where its second half."""
+    """Find the descriptors where the reserve begins, and where its last third."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if limit == resource.RLIM_INFINITY:
         return sys.maxsize, sys.maxsize
-    reserved = min(RESERVED_FILES, limit // 2)
-    return limit - reserved, limit - reserved // 2
+    reserved = min(RESERVED_FILES, limit // 4)
+    return limit - reserved, limit - reserved // 3
 
 
 class Connection(Timed, asyncio.Protocol):

@@ -299,6 +299,14 @@ async def test_in_the_reserve_whoever_is_silent_makes_room(rooms, at_file):
     assert 2 == rooms.metrics.registry.get_sample_value("reelready_evicted_total")
 
 
+async def test_in_the_reserve_there_are_only_so_many(rooms, at_file):
+    """A descriptor that was freed has a low number, and there is no room for all."""
+    transports = [at_file(80)[1] for _ in range(15)]
+    await settle()
+
+    assert [True] * 5 + [False] * 10 == [one.lost for one in transports]
+
+
 async def test_in_the_reserve_a_head_has_less_time(rooms, at_file):
     _, slow = at_file(80)
     rooms.wheel.pass_s(door.GUEST_DEADLINE_S + 0.2)
