@@ -6,6 +6,7 @@ from bench.soak.deaf import LISTENER, POOLER
 from bench.soak.drain import DRAIN, STORM
 from bench.soak.failover import FAILOVER
 from bench.soak.kills import KILLS
+from bench.soak.mutation import MUTATION
 from bench.soak.part import Part
 from bench.soak.permutations import PERMUTATIONS
 from bench.soak.proxies import PROXIES
@@ -34,4 +35,5 @@ PARTS: tuple[Part, ...] = (
     MEMORY,
     HEADS,
     BODIES,
+    MUTATION,
 )
