@@ -3,7 +3,8 @@ The janitor: forgets what has expired, a bounded batch at a time.
 
 Files that came, and how they ended, are left alone: the row of such a file lives
 until its owner deletes it.  What is in S3 is a matter of the bucket's own
-lifecycle rules.
+lifecycle rules (README.md).  A file that is forgotten is a 404 from then on, and
+so is a stream of many files that names it: forget late.
 """
 
 import asyncio
@@ -25,7 +26,7 @@ class Janitor:
 
     Args:
         progress_life: Of events that tell of mere progress.
-        expired_file_life: Of files whose upload never came, from registration.
+        expired_file_life: Of files whose upload never came, since they expired.
     """
 
     def __init__(

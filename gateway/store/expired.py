@@ -32,6 +32,7 @@ _DELETE_FILES = """
 delete from files where id in (
     select id from files
     where status = 'expired' and created_at < now() - $2::interval
+      and (state->>'updated_at')::timestamptz < now() - $2::interval
     order by created_at limit $1 for update skip locked
 )
 """
@@ -63,7 +64,7 @@ class Expired:
 
     async def delete_files(self, limit: int, age: timedelta) -> int:
         """
-        Forget at most `limit` files whose upload never came, registered before.
+        Forget at most `limit` files that expired longer than `age` ago.
 
         Raises:
             UnavailableError: The database is away.

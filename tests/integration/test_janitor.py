@@ -37,7 +37,9 @@ def janitor(expired):
 async def age(gateway, file_id, days):
     """Make a file and its events older."""
     await gateway.fetch(
-        "update files set created_at = created_at - $2 * interval '1 day'"
+        "update files set created_at = created_at - $2 * interval '1 day', state ="
+        " jsonb_set(state::jsonb, '{updated_at}',"
+        " to_jsonb((state->>'updated_at')::timestamptz - $2 * interval '1 day'))"
         " where id = $1",
         file_id,
         days,
@@ -119,6 +121,44 @@ async def test_only_old_files_that_never_came_are_forgotten(gateway, expired):
     left = await gateway.fetch("select id from files order by id")
     assert sorted([playable, waiting, young]) == [file_id for (file_id,) in left]
     assert [] == await seqs(gateway, never_came)
+
+
+async def test_what_has_just_expired_is_kept_however_long_it_was_waited_for(
+    gateway, expired
+):
+    file_id = await gateway.new_file()
+    await age(gateway, file_id, 8)
+    await gateway.fetch(
+        "update files set status = 'expired', state = jsonb_set(state::jsonb,"
+        " '{updated_at}', to_jsonb(now())) where id = $1",
+        file_id,
+    )
+
+    assert 0 == await janitor(expired).sweep()
+
+    assert [1] == await seqs(gateway, file_id)
+
+
+async def test_a_forgotten_file_is_not_there_and_costs_a_stream_of_many(
+    gateway, expired
+):
+    """Which is why it is forgotten so late."""
+    forgotten, playable = await gateway.new_file(), await gateway.new_file()
+    await gateway.complete(playable)
+    await gateway.fetch(
+        "update files set status = 'expired', deadline_at = null where id = $1",
+        forgotten,
+    )
+    await age(gateway, forgotten, 8)
+    board = f"{gateway.url}/v1/events?file={playable}&file={forgotten}"
+    stream = {"Accept": "text/event-stream"}
+    async with gateway.http.get(board, headers=stream) as answer:
+        assert 200 == answer.status
+
+    await janitor(expired).sweep()
+
+    async with gateway.http.get(board, headers=stream) as answer:
+        assert 404 == answer.status
 
 
 async def test_a_sweep_is_bounded(gateway, expired):
