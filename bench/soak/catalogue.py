@@ -5,6 +5,7 @@ from bench.soak.crash_points import CRASH_POINTS
 from bench.soak.deaf import LISTENER, POOLER
 from bench.soak.drain import DRAIN, STORM
 from bench.soak.failover import FAILOVER
+from bench.soak.full_disk import FULL_DISK
 from bench.soak.kills import KILLS
 from bench.soak.mutation import MUTATION
 from bench.soak.part import Part
@@ -22,6 +23,7 @@ PARTS: tuple[Part, ...] = (
     CRASH_POINTS,
     LISTENER,
     POOLER,
+    FULL_DISK,
     FAILOVER,
     DRAIN,
     STORM,

@@ -180,6 +180,11 @@ class Stage:
         """Processes of the newest gateway."""
         return tree(self.gateway.pid)
 
+    @property
+    def postgres_is_alive(self) -> bool:
+        """Whether its postmaster runs."""
+        return self._postgres.is_alive
+
     def kill_postgres(self) -> None:
         """Kill -9 the postmaster; its sessions end with it."""
         os.kill(self._postgres.pid, signal.SIGKILL)

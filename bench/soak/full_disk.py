@@ -1,0 +1,181 @@
+"""
+Postgres on a disk that fills up, under reports, and is given room again.
+
+What was acknowledged must be there even after a kill -9: the disk was full, not
+forgetful.  Needs root, for a file system of its own.
+"""
+
+import asyncio
+import errno
+import subprocess
+import tempfile
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+
+import aiohttp
+
+from bench.errors import RunError
+from bench.soak.kills import audit
+from bench.soak.ledger import Ledger
+from bench.soak.part import Outcome, Part, Size, at_least, at_most, none, told
+from bench.soak.reporter import Reporter
+from bench.soak.stage import Stage
+from bench.soak.tab import Tab, until
+from local.environment import LOOPBACK
+
+HEALED_S = 5.0
+
+_DISK_MIB = 160
+_FILES = 20
+_CALM_S = 1.0
+_FULL_S = {Size.SHORT: 3.0, Size.FULL: 60.0}
+_END_S = 30.0
+_MIB = b"\0" * (1 << 20)
+
+
+@contextmanager
+def _small_disk() -> Iterator[Path]:
+    """
+    Mount a file system in memory.
+
+    Raises:
+        RunError: We are not root.
+    """
+    with tempfile.TemporaryDirectory(prefix="reelready-disk-") as name:
+        size = f"size={_DISK_MIB}m,mode=711"
+        command = ["mount", "-t", "tmpfs", "-o", size, "reelready-disk", name]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RunError(f"needs root to mount a small disk: {done.stderr.strip()}")
+        try:
+            yield Path(name)
+        finally:
+            subprocess.run(["umount", "-l", name], check=True)
+
+
+@contextmanager
+def _filled(disk: Path) -> Iterator[None]:
+    """Leave no byte free for the length of a block."""
+    rest = disk / "rest"
+    try:
+        with rest.open("wb", buffering=0) as file:
+            size = len(_MIB)
+            while size:
+                try:
+                    file.write(_MIB[:size])
+                except OSError as error:
+                    if error.errno != errno.ENOSPC:
+                        raise
+                    size //= 2
+        yield
+    finally:
+        rest.unlink()
+
+
+@asynccontextmanager
+async def _reporting(reporter: Reporter, file_ids: list[str]) -> AsyncIterator[None]:
+    """Report on each file, one report after the other, for the length of a block."""
+
+    async def report(file_id: str) -> None:
+        while not over.is_set():
+            await reporter.report(file_id)
+            await asyncio.sleep(0.02)
+
+    over = asyncio.Event()
+    async with asyncio.TaskGroup() as tasks:
+        for file_id in file_ids:
+            tasks.create_task(report(file_id))
+        try:
+            yield
+        finally:
+            over.set()
+
+
+async def _refusals(stage: Stage, seconds: float) -> Counter[str]:
+    """Register files all the time; counts the answers, by status and header."""
+    said = {"name": "a.mp4", "content_type": "video/mp4", "size": 10}
+    headers = {"Authorization": f"Bearer {stage.known.api_key}"}
+    answers: Counter[str] = Counter()
+    until_s = time.monotonic() + seconds
+    async with aiohttp.ClientSession(f"http://{LOOPBACK}:{stage.port}") as http:
+        while time.monotonic() < until_s:
+            async with http.post("/v1/files", json=said, headers=headers) as answer:
+                after = "Retry-After" if "Retry-After" in answer.headers else ""
+                answers[f"{answer.status} {after}".strip()] += 1
+            await asyncio.sleep(0.02)
+    return answers
+
+
+async def _full_disk(size: Size) -> Outcome:
+    ledger, happened = Ledger(), Counter[str]()
+    with _small_disk() as disk:
+        async with Stage(folder=disk) as stage, Reporter(stage, ledger) as reporter:
+            await stage.start_gateway()
+            await stage.ready()
+            files = [await reporter.register() for _ in range(_FILES)]
+            tabs = [
+                Tab(stage.port, file_id, token, ledger, happened)
+                for file_id, token in files
+            ]
+            for tab in tabs:
+                tab.come()
+            try:
+                file_ids = [file_id for file_id, _ in files]
+                async with _reporting(reporter, file_ids):
+                    await asyncio.sleep(_CALM_S)
+                    with _filled(disk):
+                        refusals = await _refusals(stage, _FULL_S[size])
+                    freed_s = time.monotonic()
+                    restarted = not stage.postgres_is_alive
+                    if restarted:
+                        await stage.start_postgres()
+                    heads = dict(ledger.heads)
+                    await until(
+                        lambda: all(ledger.heads[one] > heads[one] for one in file_ids),
+                        limit_s=_END_S,
+                    )
+                    healed_s = time.monotonic() - freed_s
+                    await asyncio.sleep(_CALM_S)
+                dropped = sum(tab.connects != 1 for tab in tabs)
+                stage.kill_postgres()
+                await stage.start_postgres()
+                for file_id in file_ids:
+                    await reporter.complete(file_id)
+                await until(lambda: all(tab.is_done for tab in tabs), limit_s=_END_S)
+                await audit(stage, ledger, file_ids)
+            finally:
+                for tab in tabs:
+                    tab.leave()
+    refused = refusals["503 Retry-After"]
+    return Outcome(
+        figures=[
+            at_least("requests refused with 503 and Retry-After", refused, 1),
+            none(
+                "requests answered otherwise, but taken",
+                refusals.total() - refused - refusals["201"],
+            ),
+            none("streams that were dropped", dropped),
+            at_most("stored again after there was room, s", healed_s, HEALED_S),
+            none("acknowledged reports lost or wrong", ledger.faults.total()),
+            none("clients not at the end", sum(not tab.is_done for tab in tabs)),
+            told("times that Postgres had to be started again", restarted),
+            told("reports acknowledged", ledger.acknowledged),
+        ],
+        samples={
+            "refusals": dict(refusals),
+            "reporters": dict(reporter.happened),
+            "clients": dict(happened),
+            "faults": dict(ledger.faults),
+        },
+    )
+
+
+FULL_DISK = Part(
+    name="full-disk",
+    rows="P9",
+    about="the disk of Postgres is full: 503, streams stay, nothing acknowledged is lost",
+    run=_full_disk,
+)
