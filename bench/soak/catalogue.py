@@ -16,6 +16,7 @@ from bench.soak.shortage import BODIES, FILES, HEADS, MEMORY
 from bench.soak.stalled import STALLED
 from bench.soak.upstream import UPSTREAM
 from bench.soak.vanished import VANISHED
+from bench.soak.writers import WRITERS
 
 PARTS: tuple[Part, ...] = (
     CHURN,
@@ -23,6 +24,7 @@ PARTS: tuple[Part, ...] = (
     CRASH_POINTS,
     LISTENER,
     POOLER,
+    WRITERS,
     FULL_DISK,
     FAILOVER,
     DRAIN,
