@@ -26,7 +26,9 @@ FIRST_READING_TIMEOUT_S = 10.0
 LAST_READING_S = 1.0
 """When a drain meets it; sooner than the door closes what has no answer."""
 
-STALL_LIMIT_S = 45.0
+STALL_LIMIT_S = 40.0
+"""Looked at with each heartbeat, so whoever stops reading is gone in a minute."""
+
 RETRY_MS = 2000
 HEARTBEAT_TICKS = 5
 """

@@ -1,18 +1,22 @@
 """
 N5: a browser opens six connections to an origin, however many tabs there are.
 
-Real gateway, real Chromium, plain HTTP/1.1: the narrowest there is.
+Real gateway, real Chromium; plain HTTP/1.1 is the narrowest there is, and with
+HTTP/2 in front nothing is narrow.
 """
 
 import asyncio
 from contextlib import AsyncExitStack
+from dataclasses import replace
 
 import pytest
+import trustme
 
 from bench.soak.browser import ANY_PAGE, chromium, open_tab
 from bench.soak.ledger import Ledger
 from bench.soak.reporter import Reporter
 from bench.soak.stage import Stage
+from bench.soak.stock_proxy import ADDRESSES, NGINX
 
 TABS = 20
 FILES = 60
@@ -43,7 +47,8 @@ async def place():
         reporter = Reporter(stage, Ledger())
         await stack.enter_async_context(reporter)
         browser = await stack.enter_async_context(chromium())
-        yield stage, reporter, await browser.new_context()
+        context = await browser.new_context(ignore_https_errors=True)
+        yield stage, reporter, context
 
 
 async def all_of(count, tabs, status):
@@ -79,13 +84,13 @@ async def test_twenty_tabs_share_six_connections_and_all_see_the_end(place):
     assert streams <= MOST_STREAMS
 
 
-@pytest.mark.timeout(180)
-async def test_a_board_of_many_files_takes_one_connection_of_each_tab(place):
+async def boards_see_all(place, origin, *, tabs):
+    """Follow all files in each tab; returns how many connections that took."""
     stage, reporter, context = place
     files = [(await reporter.register())[0] for _ in range(FILES)]
-    pages = [await context.new_page() for _ in range(5)]
+    pages = [await context.new_page() for _ in range(tabs)]
     for page in pages:
-        await page.goto(f"http://127.0.0.1:{stage.port}/{ANY_PAGE}")
+        await page.goto(f"{origin}/{ANY_PAGE}")
         await page.evaluate(BOARD, [files, stage.known.api_key])
 
     async def seen(status):
@@ -101,5 +106,38 @@ async def test_a_board_of_many_files_takes_one_connection_of_each_tab(place):
     for file_id in files:
         await reporter.complete(file_id)
     await seen("playable")
+    return connections
 
-    assert len(pages) == connections
+
+@pytest.mark.timeout(180)
+async def test_a_board_of_many_files_takes_one_connection_of_each_tab(place):
+    stage, _, _ = place
+
+    assert 5 == await boards_see_all(place, f"http://127.0.0.1:{stage.port}", tabs=5)
+
+
+@pytest.fixture
+def nginx_with_http2(tmp_path):
+    """Stock nginx, and what HTTP/2 needs: `http2`, and a certificate."""
+    authority = trustme.CA().issue_cert("127.0.0.1")
+    key, chain = tmp_path / "key.pem", tmp_path / "chain.pem"
+    authority.private_key_pem.write_to_path(key)
+    authority.cert_chain_pems[0].write_to_path(chain)
+    certificate = f"ssl_certificate {chain}; ssl_certificate_key {key};"
+
+    def listen(address, port):
+        first = certificate if address == ADDRESSES[0] else ""
+        return f"listen {address}:{port} ssl http2; {first}"
+
+    return replace(NGINX, listen=listen)
+
+
+@pytest.mark.timeout(180)
+async def test_with_http2_each_of_twenty_tabs_may_have_a_stream(
+    place, nginx_with_http2
+):
+    stage, _, _ = place
+    async with nginx_with_http2.before(stage.port, stage.children) as proxy:
+        origin = f"https://127.0.0.1:{proxy.port}"
+
+        assert TABS == await boards_see_all(place, origin, tabs=TABS)
