@@ -50,8 +50,11 @@ With the time until it is seen again, and that of two sweeps, it ends in ten.
 AGAIN = timedelta(minutes=2)
 """At most so long after its deadline a file that could not be ended is seen again."""
 
-LONGEST_SILENCE = timedelta(minutes=8)
-"""What was lost is found ten minutes later at most: with a fifth, and a sweep."""
+LONGEST_SILENCE = 4
+"""
+Silences that one may become: of two minutes, eight, and with a fifth and a
+sweep what was lost is found ten minutes later at most.
+"""
 
 MAX_JOB_AGE = timedelta(hours=48)
 """A job that runs is waited for; MediaConvert itself ends it after that long."""
@@ -202,7 +205,7 @@ async def _work(config: Config) -> None:
             pool,
             config.deadlines,
             again=min(config.silence, AGAIN),
-            longest=max(config.silence, LONGEST_SILENCE),
+            longest=LONGEST_SILENCE * config.silence,
         )
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(Reconciler(silent, upstream, append).run(stop))

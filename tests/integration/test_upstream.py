@@ -25,6 +25,7 @@ from tests.conversion import REGION, as_boto, conversion, waiting_room
 from tests.integration.conftest import config_for
 from tests.jobs import request
 from tests.unit.gateway.fakes import NOW, file_state, record
+from workers import upstream as upstream_module
 from workers.jobs import MIN_FILES_PER_PAGE
 from workers.upstream import SENDER, Finding, Upstream
 
@@ -316,6 +317,22 @@ async def test_aws_that_is_away_is_no_answer(aws):
         assert not finding.reports
     async with Upstream(config(converter_function="Converter")) as upstream:
         await upstream.convert([file_state()])
+
+
+async def test_aws_that_never_answers_costs_a_bounded_time(aws, monkeypatch):
+    """Of many questions, too: each waits for its turn, and then hangs."""
+    monkeypatch.setattr(upstream_module, "MAX_ASK_S", 1.0)
+    files = [FileRecord(state=file_state()) for _ in range(50)]
+    with socket.create_server(("127.0.0.1", 0), backlog=200) as mute:
+        url = f"http://127.0.0.1:{mute.getsockname()[1]}"
+        aws(s3=url, mediaconvert=url, **{"lambda": url})
+        async with Upstream(config(converter_function="Converter")) as upstream:
+            async with asyncio.timeout(15):
+                findings = await upstream.ask(files)
+                await upstream.convert([file.state for file in files])
+
+    assert 50 == len(findings)
+    assert all(finding.unknown for finding in findings)
 
 
 async def test_the_converter_is_told_of_an_upload_as_s3_would_tell_it(aws):

@@ -12,13 +12,15 @@ from gateway.store.silent import SilentFile
 from tests.unit.gateway.fakes import NOW, record, settle
 from workers import reconciler
 from workers.reconciler import (
+    AGAIN,
     MAX_JOB_AGE,
     MAX_SWEEP_FILES,
     PATIENCE,
+    SWEEP_INTERVAL_S,
     Reconciler,
     _ending,
 )
-from workers.upstream import SENDER, Finding
+from workers.upstream import MAX_ASK_S, SENDER, Finding
 
 SILENT = [status for status in Status if not status.terminal]
 SECOND = timedelta(seconds=1)
@@ -133,6 +135,17 @@ async def test_when_silence_is_the_end(late, finding, ends):
     await fakes.reconciler().sweep()
 
     assert ends == (ReportType.FAILED in fakes.said)
+
+
+def test_a_file_ends_ten_minutes_after_its_deadline_whatever_aws_does():
+    """
+    It is found once more before its patience is over, and then again; meanwhile
+    one sweep asks and invokes, and the next one asks.
+    """
+    asking = timedelta(seconds=MAX_ASK_S)
+    rests = timedelta(seconds=1.2 * SWEEP_INTERVAL_S)
+
+    assert PATIENCE + max(AGAIN, 2 * asking + rests) + asking <= timedelta(minutes=10)
 
 
 async def test_a_lost_report_is_passed_on_and_ends_nothing():
