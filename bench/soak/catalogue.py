@@ -13,6 +13,7 @@ from bench.soak.permutations import PERMUTATIONS
 from bench.soak.proxies import PROXIES
 from bench.soak.restarts import RESTARTS
 from bench.soak.shortage import BODIES, FILES, HEADS, MEMORY
+from bench.soak.slow import SLOW
 from bench.soak.stalled import STALLED
 from bench.soak.upstream import UPSTREAM
 from bench.soak.vanished import VANISHED
@@ -26,6 +27,7 @@ PARTS: tuple[Part, ...] = (
     POOLER,
     WRITERS,
     FULL_DISK,
+    SLOW,
     FAILOVER,
     DRAIN,
     STORM,

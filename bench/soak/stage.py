@@ -185,6 +185,10 @@ class Stage:
         """Whether its postmaster runs."""
         return self._postgres.is_alive
 
+    def postgres_pids(self) -> list[int]:
+        """Its postmaster and all sessions there are."""
+        return tree(self._postgres.pid)
+
     def kill_postgres(self) -> None:
         """Kill -9 the postmaster; its sessions end with it."""
         os.kill(self._postgres.pid, signal.SIGKILL)
