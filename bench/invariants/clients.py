@@ -6,7 +6,7 @@ whose connection ends come back where they stood, as browsers do.
 """
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import quote
 
@@ -96,6 +96,7 @@ class Client:
         self._place = place
         self._asked_at_s = 0.0
         self._received = b""
+        self._is_cut = False
 
     @property
     def stalled(self) -> bool:
@@ -126,6 +127,7 @@ class Client:
     def cut(self, unread: int) -> None:
         """Be cut off: of what is on its way, only so many bytes arrive."""
         if self.room is not None:
+            self._is_cut = True
             self._received += self.transport.take()[:unread]
             self.judge()
             self.leave()
@@ -134,7 +136,8 @@ class Client:
         """Read what has come, and judge it."""
         if self.room is None:
             return
-        must(16, len(self.transport.waiting) <= 2, self.transport.waiting)
+        for more in self.transport.pressed:
+            must(16, b"event: bye" in more, ("written to a full socket", more))
         arrived = self.transport.take()
         if arrived:
             self._received += arrived
@@ -165,8 +168,8 @@ class Client:
         """Whether its request was answered before the connection ended."""
         return not self.asks
 
-    def must_be_current(self, number: int) -> None:
-        """Judge whether it was told all there is, now that all is well."""
+    def must_be_current(self, number: int, heads: Mapping[FileId, int]) -> None:
+        """Judge whether it was told all up to these seqs, for it is connected."""
 
     def answers(self) -> Iterator[Answer]:
         """Cut answers off what was received."""
@@ -205,12 +208,13 @@ class Stream(Client):
         self._stories = {
             one.id: Story(one, asked, numbered=self._numbered) for one in files
         }
-        self._open = self._was_here = False
+        self._open = self._was_here = self._news = self._is_cut = False
         self._bye = ""
 
     def request(self) -> bytes:
         token, self._until_s = self._token()
-        self._open, self._bye = False, ""
+        self._open = self._news = self._is_cut = False
+        self._bye = ""
         for story in self._stories.values():
             if not self._numbered:
                 story.cursor = CURRENT
@@ -235,6 +239,9 @@ class Stream(Client):
         for frame in frames:
             must(22, not self._bye, ("a frame after the bye", frame))
             self._take(frame)
+        if not (self._numbered or self._bye or self._is_cut):
+            begun = all(one.cursor != CURRENT for one in self._stories.values())
+            must(12, begun, "a board begins with the state of each file")
 
     @property
     def said_goodbye(self) -> bool:
@@ -254,14 +261,19 @@ class Stream(Client):
         if self._bye:
             must(22, not self._received, ("half a frame", self._received))
 
-    def must_be_current(self, number: int) -> None:
-        if self.room is None or self._bye:
+    def must_be_current(self, number: int, heads: Mapping[FileId, int]) -> None:
+        if self._bye:
             return
         if self._until_s:
             late_s = self._place.now_s() - self._until_s
             must(15, late_s < SLACK_S, ("it outlived its token", late_s))
-        for story in self._stories.values():
-            story.must_be_current(number)
+        for file_id, story in self._stories.items():
+            story.must_be_current(number, heads[file_id])
+        over = all(
+            one.file.terminal and one.cursor == one.file.head == heads[file_id]
+            for file_id, one in self._stories.items()
+        )
+        must(5, not over, ("it is open, but all has ended", heads))
 
     def _take(self, frame: bytes) -> None:
         if event := (_EVENT if self._numbered else _UNNUMBERED).fullmatch(frame):
@@ -282,11 +294,13 @@ class Stream(Client):
             must(21, seq == int(event[1]), (seq, event[1]))
             self._text = str(seq)
         self._stories[file_id].take(seq, data)
+        self._news = True
 
     def _ended(self, reason: str) -> None:
         self._bye = reason
         if reason == "final":
             self.done = True
+            must(5, self._news, "a stream that has nothing to tell is a 204")
             for story in self._stories.values():
                 story.end()
         elif reason == "token":
@@ -319,9 +333,9 @@ class _Asking(Client):
         """Write the request."""
         raise NotImplementedError
 
-    def must_be_current(self, number: int) -> None:
-        if self.room is not None and self.asks:
-            self.story.must_be_current(number)
+    def must_be_current(self, number: int, heads: Mapping[FileId, int]) -> None:
+        if self.asks and self._asked_at_s < self._place.now_s():
+            self.story.must_be_current(number, heads[self.story.file.id])
             # The wait begins with the first reading.
             waited_s = self._place.now_s() - self._asked_at_s
             longest_s = FIRST_READING_TIMEOUT_S + self._wait_s + SLACK_S
@@ -400,6 +414,8 @@ class Get(_Asking):
 
 class Stranger(Client):
     """Whoever asks for what is not theirs, by any request."""
+
+    legs = 2
 
     def __init__(self, place: Place, request: bytes, status: int) -> None:
         super().__init__(place)

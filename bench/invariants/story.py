@@ -53,8 +53,8 @@ class Story:
         if self.cursor == CURRENT:
             must(2, seq >= self.floor, where)
         elif leaps:
-            stale = self.cursor > self.floor
-            must(12, stale or file.is_broken_after(self.cursor), where)
+            stale = not 0 <= self.cursor <= self.floor
+            must(12, stale or file.is_broken_between(self.cursor, seq), where)
             must(10, seq >= self.floor, where)
             must(3, stale or seq > self.cursor, where)
         else:
@@ -76,10 +76,11 @@ class Story:
         state = self.file.states.get(self.cursor)
         must(5, state is not None and state.status.terminal, self._where(None))
 
-    def must_be_current(self, number: int) -> None:
-        """Judge whether nothing is left to tell."""
+    def must_be_current(self, number: int, head: int) -> None:
+        """Judge whether everything up to `head` was told."""
         # What a failover has lost is not taken back before something follows.
-        must(number, self.cursor >= self.file.head, self._where(None))
+        current = self.cursor >= min(head, self.file.head)
+        must(number, current, (*self._where(None), head))
 
     def _where(self, seq: int | None) -> tuple[object, ...]:
         return self.file.id, self.cursor, seq, self.floor, self.file.head

@@ -56,9 +56,10 @@ class File:
 
     Attributes:
         seqs: Of the events that were committed and not lost.
-        pruned: Those of them that retention has deleted.
+        pruned: Those of them that retention has deleted, ...
+        ever_pruned: ... and those that came back since.
         events, states, epochs: By seq, lost or not.
-        heard: The reports that made the events, by seq.
+        said: All reports that were answered, each with its commit.
         failovers: How many there were.
         floor: The lowest head that one of them left.
     """
@@ -70,10 +71,11 @@ class File:
         self.record = self.first
         self.seqs: list[int] = []
         self.pruned: set[int] = set()
+        self.ever_pruned: set[int] = set()
         self.events: dict[int, Event] = {}
         self.states: dict[int, FileState] = {}
         self.epochs: dict[int, int] = {}
-        self.heard: dict[int, Report] = {}
+        self.said: list[tuple[int, Report]] = []
         self.failovers = 0
         self.floor = sys.maxsize
         data = _JSON.encode(state)
@@ -95,7 +97,7 @@ class File:
     ) -> None:
         """Commit what one transaction adds."""
         head = self.head
-        for report, event in written:
+        for _, event in written:
             state, before = _STATE.decode(event.data), self.states[head]
             if epoch == self.epochs[head]:
                 must(3, event.seq == head + 1 == state.seq, (head, event.seq))
@@ -111,10 +113,14 @@ class File:
                 must(5, state.attempt > before.attempt, (before, state))
                 must(6, before.status is not Status.PLAYABLE, (before, state))
             self._store(state, event, epoch)
-            self.heard[event.seq] = report
             head = event.seq
         must(18, record.state == self.states[head], (record, self.states[head]))
         self.record = record
+
+    def prune(self, back: int) -> None:
+        """Delete the event that is so many before the newest."""
+        self.pruned.update(self.seqs[-1 - back : -back])
+        self.ever_pruned |= self.pruned
 
     def lose(self, record: FileRecord) -> None:
         """Be again as of `record`."""
@@ -122,7 +128,6 @@ class File:
         self.record = record
         self.seqs = [one for one in self.seqs if one <= self.head]
         self.pruned = {one for one in self.pruned if one < self.head}
-        self.heard = {seq: one for seq, one in self.heard.items() if seq <= self.head}
         self.floor = min(self.floor, self.head)
 
     def retained(self, after: int) -> list[Event]:
@@ -139,6 +144,11 @@ class File:
             or left != whole
             or (not left and cursor < self.head)
         )
+
+    def is_broken_between(self, cursor: int, seq: int) -> bool:
+        """Whether it ever was so that from one to the other some are missing."""
+        pruned = any(cursor < one <= seq for one in self.ever_pruned)
+        return pruned or self.epochs.get(max(cursor, 1)) != self.epochs[seq]
 
     def told_after(self, cursor: int) -> list[tuple[int, bool]]:
         """
@@ -199,6 +209,11 @@ class Tables:
         well = self.reads_go_on.is_set() and self.commits_go_on.is_set()
         return self.away or not (well and self.answers_go_on.is_set())
 
+    @property
+    def cannot_be_read(self) -> bool:
+        """Whether nobody can be told what is not known yet."""
+        return self.away or not self.reads_go_on.is_set()
+
     def ail(self) -> None:
         """Note that whoever is refused now may be."""
         self.ailed_at_s = self._loop.time()
@@ -241,6 +256,10 @@ class Tables:
         for file_id, written in work.events.items():
             file = self.files[file_id]
             file.append(work.records[file_id], written, self.epoch)
+        for incoming, answer in zip(batch, work.answers, strict=True):
+            if isinstance(answer, Answer):
+                told = len(self._commits), incoming.report
+                self.files[incoming.file_id].said.append(told)
         self._commits.append(
             ({one: records[one] for one in work.events}, set(work.new_ids))
         )
@@ -261,6 +280,8 @@ class Tables:
                 self.files[file_id].lose(record)
             for webhook_id in webhook_ids:
                 del self.ids[webhook_id]
+        for file in self.files.values():
+            file.said = [one for one in file.said if one[0] < len(self._commits)]
         self.epoch += 1
         self.ail()
 

@@ -11,6 +11,7 @@ class Transport(asyncio.Transport):
     Attributes:
         full: Whether the client has stopped reading.
         waiting: What it was written since, write by write.
+        pressed: What of that was written though it was said to be full.
         closing: Whether the gateway has closed it.
         gone: Whether either side is away for good.
     """
@@ -19,6 +20,7 @@ class Transport(asyncio.Transport):
         super().__init__({"peername": ("127.0.0.1", 1)})
         self.full = self.closing = self.gone = False
         self.waiting: list[bytes] = []
+        self.pressed: list[bytes] = []
         self.protocol: Any = None
         self._arrived: list[bytes] = []
         self._high = 65536
@@ -56,6 +58,8 @@ class Transport(asyncio.Transport):
             self._arrived.append(data)
             return
         self.waiting.append(data)
+        if self._paused:
+            self.pressed.append(data)
         if not self._paused and self.get_write_buffer_size() > self._high:
             self._paused = True
             self.protocol.pause_writing()

@@ -6,6 +6,7 @@ from bench.soak.deaf import LISTENER, POOLER
 from bench.soak.drain import DRAIN, STORM
 from bench.soak.failover import FAILOVER
 from bench.soak.full_disk import FULL_DISK
+from bench.soak.invariants import ANY_ORDER
 from bench.soak.kills import KILLS
 from bench.soak.mutation import MUTATION
 from bench.soak.part import Part
@@ -41,5 +42,6 @@ PARTS: tuple[Part, ...] = (
     MEMORY,
     HEADS,
     BODIES,
+    ANY_ORDER,
     MUTATION,
 )
