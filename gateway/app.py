@@ -12,7 +12,7 @@ import logging
 import resource
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from ssl import SSLContext
@@ -29,7 +29,6 @@ from gateway.ingest import Ingest
 from gateway.inherited import listening_sockets
 from gateway.memory import Memory
 from gateway.parking import Lot
-from gateway.protocol.http import MAX_HEAD_BYTES
 from gateway.store.append import Append
 from gateway.store.files import Files
 from gateway.store.history import History
@@ -38,13 +37,13 @@ from gateway.telemetry import Metrics, start_logging
 from gateway.uploads import Uploads
 from gateway.web.access import Access
 from gateway.web.body import MAX_BODY_BYTES
+from gateway.web.cold import ColdConnection
 from gateway.web.door import Door, bound_peers
 from gateway.web.files import FileRoutes
 from gateway.web.headers import CommonHeaders
 from gateway.web.health import Health
 from gateway.web.ingest import IngestRoutes
 from gateway.web.middleware import (
-    AccessLog,
     counted,
     finish_headers,
     preflights,
@@ -174,22 +173,17 @@ async def gateway(config: Config) -> AsyncIterator[Gateway]:
         runner = web.AppRunner(
             app,
             handler_cancellation=True,
-            # A packed body is refused; unpacking it first would be for nothing.
-            auto_decompress=False,
-            access_log_class=AccessLog,
             shutdown_timeout=SHUTDOWN_TIMEOUT_S,
-            # The door has read the head before, with a limit of its own.
-            max_line_size=MAX_HEAD_BYTES,
-            max_field_size=MAX_HEAD_BYTES,
         )
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
+        server = cast("web.Server", runner.server)
         lot = Lot(hub, wheel, metrics, heartbeat_s=config.heartbeat_seconds)
         door = Door(
             waiting=Waiting(config, lot, access),
             ingest=IngestRoutes(config, ingest, memory),
             access=access,
-            hand_over=cast("Callable[[], asyncio.Protocol]", runner.server),
+            hand_over=partial(ColdConnection, server, common, metrics),
             wheel=wheel,
             headers=common,
             metrics=metrics,

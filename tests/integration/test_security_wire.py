@@ -106,6 +106,32 @@ def test_no_coding_of_a_body_is_taken(place, sign, coding, caplog):
     assert [] == [one for one in caplog.records if one.levelno >= logging.WARNING]
 
 
+UNREADABLE = [
+    b"GET http://secret[/ HTTP/1.1\r\nHost: h\r\n\r\n",
+    b"GET http://h:secret/healthz HTTP/1.1\r\nHost: h\r\n\r\n",
+    b"GET http://h:99999999/secret HTTP/1.1\r\nHost: h\r\n\r\n",
+    b"POST /v1/files HTTP/1.1\r\nHost:\r\nTransfer-Encoding: chunked\r\n\r\n0;secret\n\n",
+    b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nsecret\r\n",
+]
+
+
+@pytest.mark.parametrize("raw", UNREADABLE)
+def test_what_aiohttp_cannot_read_is_refused_in_our_words(place, raw):
+    """
+    H11: neither its name and version nor the bytes themselves; and it is counted.
+    """
+    with place.wire() as wire:
+        wire.send(raw)
+        answer = wire.answer()
+        rest = wire.rest_or_reset()
+
+    assert 400 == answer.status
+    assert "application/problem+json" == answer.headers["content-type"]
+    assert "reelready" == answer.headers["server"]
+    assert b"secret" not in answer.body + rest
+    assert 'route="unmatched",status="400"} 1.0' in place.metrics()
+
+
 class Opened:
     """Paths of our code that were opened; once added, a hook cannot be removed."""
 
@@ -326,6 +352,7 @@ def test_labels_are_never_made_from_a_request():
 
     assert 5 < len(labelled)
     assert set(odd) <= {
+        ("cold.py", '"unmatched", status'),
         ("ingest.py", "outcome"),
         ("middleware.py", "route, response.status"),
     }
