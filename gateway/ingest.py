@@ -116,7 +116,8 @@ class Ingest:
         share = max(MIN_SHARE_REPORTS, self._unanswered // WRITERS)
         while self._waiting and len(batch) < min(share, MAX_BATCH_REPORTS):
             one = self._waiting.popleft()
-            if one[1].done():
+            if one[1].done() and not one[1].cancelled():
+                # Refused meanwhile: it comes again.
                 self._unanswered -= 1
                 continue
             held = self._under_way.get(one[0].file_id)

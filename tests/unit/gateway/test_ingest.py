@@ -265,6 +265,45 @@ async def test_a_queue_that_is_full_refuses_at_once(append, metrics, monkeypatch
         assert [answer(1), answer(2)] == await results(waiting)
 
 
+async def test_nobody_waits_longer_than_that_whatever_is_under_way(
+    append, metrics, monkeypatch
+):
+    """What was under way is stored later, what waited behind it is not: it comes again."""
+    monkeypatch.setattr(ingest_module, "ANSWER_TIMEOUT_S", 0.01)
+    monkeypatch.setattr(ingest_module, "_LATE_CHECK_S", 0.005)
+    monkeypatch.setattr(ingest_module, "WRITERS", 1)
+    ingest = Ingest(append, metrics)
+    append.going_on.clear()
+    async with writing(ingest):
+        tasks = submitted(ingest, 1)
+        await settle()
+        tasks += submitted(ingest, 1, 2)
+
+        assert [UnavailableError] * 3 == list(map(type, await results(tasks)))
+        append.going_on.set()
+        monkeypatch.setattr(ingest_module, "ANSWER_TIMEOUT_S", 60)
+        assert [answer(2)] == await results(submitted(ingest, 2))
+
+    assert [[1], [2]] == append.batches
+
+
+async def test_who_was_refused_for_being_late_takes_no_room(
+    append, metrics, monkeypatch
+):
+    monkeypatch.setattr(ingest_module, "ANSWER_TIMEOUT_S", 0.01)
+    monkeypatch.setattr(ingest_module, "_LATE_CHECK_S", 0.005)
+    monkeypatch.setattr(ingest_module, "MAX_WAITING_REPORTS", 3)
+    ingest = Ingest(append, metrics)
+    append.going_on.clear()
+    async with writing(ingest):
+        await results(submitted(ingest, 1, 1, 1))
+        append.going_on.set()
+        monkeypatch.setattr(ingest_module, "ANSWER_TIMEOUT_S", 60)
+        await settle()
+
+        assert list(map(answer, (4, 5, 6))) == await results(submitted(ingest, 4, 5, 6))
+
+
 async def test_the_end_refuses_who_is_being_stored_and_who_waits(append, metrics):
     ingest = Ingest(append, metrics)
     append.going_on.clear()
