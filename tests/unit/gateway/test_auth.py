@@ -3,6 +3,7 @@ import hashlib
 import hmac
 import json
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import jwt
@@ -219,9 +220,26 @@ def test_an_audience_may_be_a_list(tokens):
     assert tokens.read(encode(claims(aud=["other", "reelready"]))).may_see("f-1", None)
 
 
+def _signed_raw(
+    header: bytes,
+    payload: bytes = b'{"aud":"reelready","exp":9999999999,"files":["f-1"]}',
+) -> str:
+    """Sign any bytes as header and payload with our secret."""
+    content = _b64(header) + b"." + _b64(payload)
+    signature = _b64(hmac.digest(SECRETS[0].encode(), content, "sha256"))
+    return (content + b"." + signature).decode()
+
+
+def _resigned(write: Callable[[bytes], bytes]) -> str:
+    """A good token whose signature is written in another way."""
+    content = encode(claims()).rpartition(".")[0]
+    raw = hmac.digest(SECRETS[0].encode(), content.encode(), "sha256")
+    return f"{content}.{write(raw).decode()}"
+
+
+PRIVATE_KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 PUBLIC_KEY = (
-    rsa.generate_private_key(public_exponent=65537, key_size=2048)
-    .public_key()
+    PRIVATE_KEY.public_key()
     .public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     .decode()
 )
@@ -279,8 +297,83 @@ FORGERIES = {
     "exp beyond years": encode(claims(exp=MAX_EXPIRY_S + 1)),
     "exp a list": encode(claims(exp=[9999999999])),
     "nbf to come": encode(claims(nbf=time.time() + 120)),
-    "nbf far to come": encode(claims(nbf=time.time() + 120)),
+    "nbf far to come": encode(claims(nbf=time.time() + 10**6)),
+    "nbf a text": encode(claims(nbf="0")),
+    "nbf null": encode(claims(nbf=None)),
+    "alg HS256 and none": encode(claims(), header={"alg": "HS256,none"}),
+    "alg nOnE": encode(claims(), header={"alg": "nOnE"}),
+    "alg with a NUL": encode(claims(), header={"alg": "HS256\0"}),
+    "alg with a blank": encode(claims(), header={"alg": " HS256"}),
+    "alg null": encode(claims(), header={"alg": None}),
+    "alg empty": encode(claims(), header={"alg": ""}),
+    "alg a number": encode(claims(), header={"alg": 256}),
+    "alg twice": _signed_raw(b'{"alg":"HS256","alg":"none"}'),
+    "ES256 with our secret": encode(claims(), header={"alg": "ES256"}),
+    "PS256 with our secret": encode(claims(), header={"alg": "PS256"}),
+    "EdDSA with our secret": encode(claims(), header={"alg": "EdDSA"}),
+    "HS384": jwt.encode(claims(), SECRETS[0] * 2, algorithm="HS384"),
+    "RS256 by its own key": jwt.encode(claims(), PRIVATE_KEY, algorithm="RS256"),
+    "header no JSON": _signed_raw(b"alg=HS256"),
+    "header empty": _signed_raw(b""),
+    "header with a BOM": _signed_raw(b'\xef\xbb\xbf{"alg":"HS256"}'),
+    "header in UTF-16": _signed_raw('{"alg":"HS256"}'.encode("utf-16")),
+    "payload no JSON": _signed_raw(b'{"alg":"HS256"}', b"files=f-1"),
+    "payload empty": _signed_raw(b'{"alg":"HS256"}', b""),
+    "payload not UTF-8": _signed_raw(
+        b'{"alg":"HS256"}',
+        b'{"aud":"reelready","exp":9999999999,"files":["f-1"],"\xff":1}',
+    ),
+    "payload deep": _signed_raw(b'{"alg":"HS256"}', b'{"x":' * 3000),
+    "signature in hex": _resigned(lambda raw: raw.hex().encode()),
+    "signature padded": _resigned(base64.urlsafe_b64encode),
+    "signature in standard base64": _resigned(
+        lambda raw: base64.b64encode(raw).rstrip(b"=") + b"+"
+    ),
+    "signature cut": _resigned(lambda raw: _b64(raw[:16])),
+    "signature of nothing": _resigned(lambda _: _b64(b"")),
+    "signature of zeros": _resigned(lambda _: _b64(bytes(32))),
+    "signature twice": _resigned(lambda raw: _b64(raw + raw)),
+    "a blank in front": " " + encode(claims()),
+    "a blank behind": encode(claims()) + " ",
+    "a line break behind": encode(claims()) + "\n",
+    "a scheme in front": "Bearer " + encode(claims()),
+    "payload of another token": ".".join(
+        (
+            *encode(claims(files=["f-2"])).split(".")[:2],
+            encode(claims()).split(".")[2],
+        )
+    ),
+    "JWE": ".".join(
+        [_b64(b'{"alg":"dir","enc":"A256GCM"}').decode(), "", "a", "b", "c"]
+    ),
+    "a key set to fetch": encode(
+        claims(),
+        secret="a" * 32,
+        header={"alg": "HS256", "jku": "https://evil.example/keys"},
+    ),
+    "a certificate": encode(
+        claims(),
+        secret="a" * 32,
+        header={"alg": "HS256", "x5u": "https://evil.example"},
+    ),
+    "a key by its name": encode(
+        claims(), secret="", header={"alg": "HS256", "kid": "/dev/null"}
+    ),
+    "a key by SQL": encode(
+        claims(), secret="a", header={"alg": "HS256", "kid": "' union select 'a"}
+    ),
+    "aud nested": encode(claims(aud=[["reelready"]])),
+    "aud in capitals": encode(claims(aud="REELREADY")),
+    "aud with a blank": encode(claims(aud="reelready ")),
+    "exp zero": encode(claims(exp=0)),
+    "exp negative": encode(claims(exp=-1)),
+    "exp now": encode(claims(exp=time.time() - 0.001)),
 }
+
+
+def test_the_zoo_is_large_enough():
+    """And each of them is a forgery of its own, but for those that differ by time."""
+    assert 80 <= len(FORGERIES) == len(set(FORGERIES.values()))
 
 
 @pytest.mark.parametrize("forgery", FORGERIES.values(), ids=FORGERIES)
@@ -290,6 +383,17 @@ def test_a_forged_token_is_refused(tokens, forgery):
 
     assert "the watch token" in str(raised.value)
     assert SECRETS[0] not in str(raised.value)
+
+
+def test_what_the_forgeries_are_made_of_is_good(tokens):
+    """The zoo's own ways to write a token make good ones, too."""
+    for good in (
+        encode(claims()),
+        _signed_raw(b'{"alg":"HS256"}'),
+        _resigned(_b64),
+        encode(claims(), header={"alg": "HS256", "kid": "1", "jku": "https://x"}),
+    ):
+        assert tokens.read(good).may_see("f-1", None)
 
 
 def test_only_an_expired_token_is_told_why(tokens):

@@ -1,0 +1,96 @@
+"""
+Every signed upload that is given out carries every condition (A9).
+
+That S3 keeps them is shown by `tests/integration/test_s3_refusals.py`.
+"""
+
+import base64
+import json
+from datetime import UTC, datetime, timedelta
+from urllib.parse import parse_qs, quote, unquote, urlsplit
+
+import pytest
+
+from gateway.model import FileId
+from gateway.protocol.registration import Registration
+from gateway.uploads import Uploads
+
+FILE = FileId("0199a3c4-5b6d-7e8f-9a0b-1c2d3e4f5a6b")
+LIFE_S = 900
+NAMES = [
+    "a.mp4",
+    "휴가.mov",
+    "../../etc/passwd.mp4",
+    "a b+c%2F.MOV",
+    "x" * 250 + ".mkv",
+    "no extension",
+    "a.mp4/../b",
+    "<script>.webm",
+    "key=other&x=y.mp4",
+    '"], ["starts-with", "$key", ""]].mp4',
+]
+TYPES = ["video/mp4", "video/quicktime", "audio/ogg", "application/octet-stream"]
+SIZES = [1, 1024, 5 * 1024**3]
+
+
+def registrations(upload: str) -> list[Registration]:
+    return [
+        Registration(name=name, content_type=kind, size=size, upload=upload)
+        for name in NAMES
+        for kind in TYPES
+        for size in SIZES
+    ]
+
+
+@pytest.fixture
+async def uploads():
+    async with Uploads("films", "video/origin/", life_s=LIFE_S) as one:
+        yield one
+
+
+async def test_every_form_is_for_one_key_one_size_one_type_one_tag_and_not_for_long(
+    uploads,
+):
+    now = datetime.now(UTC)
+    for said in registrations("post"):
+        upload = await uploads.sign(FILE, said, now)
+        policy = json.loads(base64.b64decode(upload.fields["policy"]))
+        conditions = policy["conditions"]
+        exact = {
+            name: value
+            for one in conditions
+            if isinstance(one, dict)
+            for name, value in one.items()
+        }
+        others = [one for one in conditions if not isinstance(one, dict)]
+        ends_at = datetime.fromisoformat(policy["expiration"])
+
+        assert "films" == exact["bucket"]
+        assert exact["key"].startswith(f"video/origin/{FILE}")
+        assert "/" not in exact["key"].removeprefix("video/origin/")
+        assert said.content_type == exact["Content-Type"]
+        assert f"<Value>{FILE}</Value>" in exact["tagging"]
+        assert [["content-length-range", said.size, said.size]] == others
+        assert upload.fields["key"] == exact["key"]
+        assert ends_at <= now + timedelta(seconds=LIFE_S + 5)
+        assert upload.expires_at == now + timedelta(seconds=LIFE_S)
+
+
+async def test_every_url_signs_key_size_type_tag_and_that_nothing_is_there(uploads):
+    for said in registrations("put"):
+        upload = await uploads.sign(FILE, said, datetime.now(UTC))
+        parts = urlsplit(upload.url)
+        query = {name: one for name, (one,) in parse_qs(parts.query).items()}
+        signed = set(query["X-Amz-SignedHeaders"].split(";"))
+        key = unquote(parts.path).lstrip("/")
+
+        assert {"content-length", "content-type", "host", "if-none-match"} <= signed
+        assert "x-amz-tagging" in signed
+        assert key.startswith(f"video/origin/{FILE}")
+        assert "/" not in key.removeprefix("video/origin/")
+        assert str(LIFE_S) == query["X-Amz-Expires"]
+        assert {
+            "Content-Type": said.content_type,
+            "If-None-Match": "*",
+            "x-amz-tagging": f"file_id={quote(FILE)}",
+        } == upload.headers
