@@ -48,7 +48,10 @@ With the time until it is seen again, and that of two sweeps, it ends in ten.
 """
 
 AGAIN = timedelta(minutes=2)
-"""At most so long after its deadline a file that could not be ended is seen again."""
+"""
+At most so long after it was found a file is found again, if its worker died or
+its time is over.
+"""
 
 LONGEST_SILENCE = 4
 """
@@ -132,6 +135,8 @@ class Reconciler:
                 if finding.unstarted and (finding.reports or file.late < timedelta(0))
             ]
         )
+        if found:
+            await self._silent.put_off(found)
         return len(found)
 
     async def _pass_on(self, asked: Sequence[tuple[SilentFile, Finding]]) -> set[str]:

@@ -2,13 +2,14 @@
 Files that nobody has heard of for a while: what the reconciler looks into.
 
 `files.deadline_at` says when a file is looked at next: after a silence that
-doubles each time, up to a limit, and when its time is over.  Finding a file puts that off, so
-of several workers one gets it, and what a worker that died had found is found
-again.
+doubles each time, up to a limit, and when its time is over.  Finding a file puts
+that off for a little, so of several workers one gets it, and what a worker that
+died had found is soon found again; whoever has looked into it puts it off for
+as long as it may be silent now.
 """
 
-from collections.abc import Mapping
-from datetime import timedelta
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
 
 from msgspec import Struct
 
@@ -16,25 +17,34 @@ from gateway.model import FileRecord, Status
 from gateway.store.pool import Pool
 from gateway.store.records import file_record
 
-# A little more than twice the silence: files that fell silent together are not
-# looked at together for ever.
 _CLAIM = """
 with found as (
-    select id, (state->>'updated_at')::timestamptz as since, l.life
+    select id, (state->>'updated_at')::timestamptz + l.life as over
     from files join unnest($2::text[], $3::interval[]) as l (name, life)
         on l.name = files.status
     where deadline_at < now()
     order by deadline_at limit $1
     for update of files skip locked
 )
-update files f
-set deadline_at = case
-    when since + life <= now() then now() + $4
-    else least(since + life, now() + least(now() - since, $5) * (1 + random() / 5))
-    end
+update files f set deadline_at = now() + $4
 from found
 where f.id = found.id
-returning f.state, f.jobs, f.progressed_at, now() - (since + life) as late
+returning f.state, f.jobs, f.progressed_at, now() - over as late, f.deadline_at
+"""
+
+# A little more than twice the silence: files that fell silent together are not
+# looked at together for ever.  Who was heard of meanwhile has another time already.
+_PUT_OFF = """
+update files f
+set deadline_at = least(over, now() + least(now() - since, $5) * (1 + random() / 5))
+from (
+    select id, again_at, since, since + l.life as over
+    from unnest($1::text[], $2::timestamptz[]) as c (id, again_at)
+    join files using (id)
+    join unnest($3::text[], $4::interval[]) as l (name, life) on l.name = status
+    cross join lateral (select (state->>'updated_at')::timestamptz as since) s
+) looked
+where f.id = looked.id and f.deadline_at = again_at and over > now()
 """
 
 
@@ -44,10 +54,12 @@ class SilentFile(Struct, frozen=True):
 
     Attributes:
         late: How long ago its time was over; negative while it is not.
+        again_at: When it is found again, unless it is put off.
     """
 
     record: FileRecord
     late: timedelta
+    again_at: datetime
 
 
 class Silent:
@@ -56,9 +68,9 @@ class Silent:
 
     Args:
         deadlines: How long a file may be silent in each stage.
-        again: After its time was over, a file that has not ended is found again
-            this much later.
-        longest: Before that, a silence doubles up to this, or a fifth more.
+        again: A file that was found is found again this much later, unless it
+            has ended or is put off.
+        longest: A silence doubles up to this, or a fifth more.
     """
 
     def __init__(
@@ -88,12 +100,31 @@ class Silent:
                 list(self._deadlines),
                 list(self._deadlines.values()),
                 self._again,
-                self._longest,
             )
         return [
             SilentFile(
                 file_record(row["state"], row["jobs"], row["progressed_at"]),
                 row["late"],
+                row["deadline_at"],
             )
             for row in rows
         ]
+
+    async def put_off(self, files: Sequence[SilentFile]) -> None:
+        """
+        Leave files alone for a while that were looked into and are as they were.
+
+        Those whose time is over are not: they are found again.
+
+        Raises:
+            UnavailableError: The database is away.
+        """
+        async with self._pool.acquire() as connection:
+            await connection.execute(
+                _PUT_OFF,
+                [file.record.state.id for file in files],
+                [file.again_at for file in files],
+                list(self._deadlines),
+                list(self._deadlines.values()),
+                self._longest,
+            )

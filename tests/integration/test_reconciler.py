@@ -270,15 +270,46 @@ async def test_a_long_silence_is_broken_at_least_every_ten_minutes(
     assert low - timedelta(seconds=5) < next_in < high
 
 
-async def test_a_file_whose_worker_died_is_found_again(own_gateway, pool):
-    file_id = await own_gateway.new_file()
-    again = timedelta(seconds=0.5)
-    silent = Silent(pool, own_gateway.config.deadlines, again=again, longest=LONGEST)
+@pytest.mark.parametrize("deadline_s", [1, 3600])
+async def test_a_file_whose_worker_died_is_soon_found_again(
+    database_url, make_gateway, deadline_s
+):
+    """Whether its time is over or not."""
+    async with (
+        make_gateway(
+            database_url, silence_seconds=1, upload_deadline_seconds=deadline_s
+        ) as gateway,
+        Pool(database_url, max_connections=2) as pool,
+    ):
+        file_id = await gateway.new_file()
+        silent = Silent(
+            pool,
+            gateway.config.deadlines,
+            again=timedelta(seconds=0.5),
+            longest=LONGEST,
+        )
 
-    first, second = await found_by(silent), await found_by(silent)
+        first, second = await found_by(silent), await found_by(silent)
 
     assert file_id == first.record.state.id == second.record.state.id
-    assert second.late > timedelta(seconds=0.4)
+    assert timedelta(seconds=0.4) < second.late - first.late < timedelta(minutes=1)
+
+
+async def test_who_was_heard_of_meanwhile_is_not_put_off(database_url, make_gateway):
+    async with (
+        make_gateway(database_url, silence_seconds=1) as gateway,
+        Pool(database_url, max_connections=2) as pool,
+    ):
+        file_id = await gateway.new_file()
+        silent = Silent(pool, gateway.config.deadlines, again=AGAIN, longest=LONGEST)
+        found = await found_by(silent)
+        await gateway.report(file_id, "uploaded")
+        look_at = "select deadline_at from files where id = $1"
+        before = await gateway.fetch(look_at, file_id)
+
+        await silent.put_off([found])
+
+        assert before == await gateway.fetch(look_at, file_id)
 
 
 async def test_files_that_are_heard_of_or_have_ended_are_not_found(gateway):

@@ -42,6 +42,7 @@ class Fakes:
         self.claims = 0
         self.written: list[Incoming] = []
         self.converted: list[FileId] = []
+        self.put: list[SilentFile] = []
         self.rejected: set[str] = set()
         self.away = False
 
@@ -51,6 +52,9 @@ class Fakes:
         if self.away:
             raise UnavailableError("the database is away")
         return self.found.pop(0) if self.found else []
+
+    async def put_off(self, files: Sequence[SilentFile]) -> None:
+        self.put += files
 
     async def ask(self, files: Sequence[object]) -> list[Finding]:
         return [self.finding for _ in files]
@@ -73,7 +77,8 @@ class Fakes:
 
 
 def silent(file_id="f-1", status=Status.CONVERTING, late=NOT_OVER, seq=1) -> SilentFile:
-    return SilentFile(record(id=FileId(file_id), status=status, seq=Seq(seq)), late)
+    found = record(id=FileId(file_id), status=status, seq=Seq(seq))
+    return SilentFile(found, late, NOW + AGAIN)
 
 
 def many(count: int) -> list[SilentFile]:
@@ -183,6 +188,15 @@ async def test_a_file_the_database_will_not_take_does_not_hold_up_others():
     assert 3 == await fakes.reconciler().sweep()
 
     assert ["f-0", "f-2"] == [one.file_id for one in fakes.written]
+
+
+async def test_a_file_is_put_off_after_it_was_looked_into():
+    found = many(2)
+    fakes = Fakes(found)
+
+    await fakes.reconciler().sweep()
+
+    assert found == fakes.put
 
 
 async def test_a_sweep_that_finds_nothing_writes_nothing():
