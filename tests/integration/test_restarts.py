@@ -43,7 +43,7 @@ def listening():
 
 
 @asynccontextmanager
-async def serving(database_url, listening, *, stderr=None):
+async def serving(database_url, listening, *, stderr=None, environ=None, **settings):
     """Run `reelready serve` on it until the block ends, then SIGTERM."""
     settings = {
         "DATABASE_URL": database_url,
@@ -52,19 +52,20 @@ async def serving(database_url, listening, *, stderr=None):
         "INGEST_SECRETS": f"whsec_{base64.b64encode(INGEST_KEY).decode()}",
         "API_KEYS": API_KEY,
         "TOKEN_SECRETS": TOKEN_SECRET,
-    }
-    environ = {
+    } | settings
+    ours = {
         name: value for name, value in os.environ.items() if "REELREADY" not in name
     }
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-c", _PASSED_ON, str(listening.fileno())),
-        env=environ
+        env=ours
         | {f"REELREADY_{name}": value for name, value in settings.items()}
         | {
             "AWS_REGION": "us-east-1",
             "AWS_ACCESS_KEY_ID": "test",
             "AWS_SECRET_ACCESS_KEY": "test",
-        },
+        }
+        | (environ or {}),
         pass_fds=[listening.fileno()],
         stderr=stderr,
     )
