@@ -188,8 +188,12 @@ def _b64(raw: bytes) -> bytes:
     return base64.urlsafe_b64encode(raw).rstrip(b"=")
 
 
+TOMORROW_S = time.time() + 86_400
+"""Forgeries are made before the first test runs: none may expire meanwhile."""
+
+
 def claims(**changes: object) -> dict[str, object]:
-    said = {"aud": "reelready", "exp": time.time() + 60, "files": ["f-1"]} | changes
+    said = {"aud": "reelready", "exp": TOMORROW_S, "files": ["f-1"]} | changes
     return {name: value for name, value in said.items() if value is not ...}
 
 
@@ -296,7 +300,7 @@ FORGERIES = {
     "exp beyond floats": encode(claims(exp=10**400)),
     "exp beyond years": encode(claims(exp=MAX_EXPIRY_S + 1)),
     "exp a list": encode(claims(exp=[9999999999])),
-    "nbf to come": encode(claims(nbf=time.time() + 120)),
+    "nbf to come": encode(claims(nbf=TOMORROW_S - 3600)),
     "nbf far to come": encode(claims(nbf=time.time() + 10**6)),
     "nbf a text": encode(claims(nbf="0")),
     "nbf null": encode(claims(nbf=None)),
@@ -330,7 +334,6 @@ FORGERIES = {
         lambda raw: base64.b64encode(raw).rstrip(b"=") + b"+"
     ),
     "signature cut": _resigned(lambda raw: _b64(raw[:16])),
-    "signature of nothing": _resigned(lambda _: _b64(b"")),
     "signature of zeros": _resigned(lambda _: _b64(bytes(32))),
     "signature twice": _resigned(lambda raw: _b64(raw + raw)),
     "a blank in front": " " + encode(claims()),
@@ -372,16 +375,20 @@ FORGERIES = {
 
 
 def test_the_zoo_is_large_enough():
-    """And each of them is a forgery of its own, but for those that differ by time."""
+    """And each of them is a forgery of its own."""
     assert 80 <= len(FORGERIES) == len(set(FORGERIES.values()))
 
 
-@pytest.mark.parametrize("forgery", FORGERIES.values(), ids=FORGERIES)
-def test_a_forged_token_is_refused(tokens, forgery):
+EXPIRED = {"exp past", "exp zero", "exp negative", "exp now"}
+
+
+@pytest.mark.parametrize(("name", "forgery"), FORGERIES.items(), ids=FORGERIES)
+def test_a_forged_token_is_refused(tokens, name, forgery):
     with pytest.raises(UnauthorizedError) as raised:
         tokens.read(forgery)
 
     assert "the watch token" in str(raised.value)
+    assert ("has expired" in str(raised.value)) == (name in EXPIRED)
     assert SECRETS[0] not in str(raised.value)
 
 
