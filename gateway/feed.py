@@ -138,7 +138,7 @@ class Feed:
                     self._hub.ring(((one.file_id, reading.head),))
 
     def _let_go(self, file_ids: Iterable[FileId]) -> dict[FileId, Seq]:
-        heard = ((one, self._committing.pop(one, Seq(0))) for one in file_ids)
+        heard = ((one, self._committing.pop(one, None)) for one in file_ids)
         return {file_id: head for file_id, head in heard if head}
 
     def _hand_out(self, readings: Mapping[FileId, Reading]) -> None:

@@ -143,7 +143,7 @@ class _Head:
         self.headers: dict[str, str] = {}
 
     def on_url(self, url: bytes) -> None:
-        self.target += url
+        self.target = url
 
     def on_header(self, name: bytes, value: bytes) -> None:
         key = _KNOWN_NAMES.get(name) or name.decode("latin-1").lower()

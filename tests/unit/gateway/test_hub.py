@@ -306,6 +306,17 @@ async def test_a_reading_older_than_our_commit_does_not_hide_it_after_a_restore(
     assert [new] == await anyone_behind(hub)
 
 
+async def test_a_reading_older_than_our_commit_does_not_hide_it_from_a_newcomer():
+    hub, newcomer = Hub(), RecordingSubscriber(CURRENT)
+    hub.add(newcomer)
+    await hub.behind()
+
+    hub.hand_out(FILE, reading(2))
+    hub.deliver(newcomer, reading(1))
+
+    assert [newcomer] == await anyone_behind(hub)
+
+
 def test_what_is_handed_out_for_a_file_nobody_waits_for_keeps_nothing():
     hub = Hub()
 
@@ -373,6 +384,13 @@ def test_a_block_that_fails_leaves_nobody_in_the_hub():
         fail_within()
 
     assert_empty(hub)
+
+
+def test_the_hub_counts_who_waits_for_one_file():
+    hub = Hub()
+    others = RecordingSubscriber(file_id="f-2")
+    with hub.joined(RecordingSubscriber(), RecordingSubscriber(), others):
+        assert [2, 1, 0] == [hub.waiting_for(one) for one in (FILE, "f-2", "f-3")]
 
 
 @pytest.mark.parametrize(

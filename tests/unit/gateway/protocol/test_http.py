@@ -146,6 +146,7 @@ def test_a_request_is_bare_until_more_is_said_of_it():
 
     assert (b"", "") == (request.body, request.remote)
     assert request.keep_alive is True
+    assert request.in_reserve is False
 
 
 def test_lengths_are_plain_numbers():
