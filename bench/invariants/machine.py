@@ -33,7 +33,7 @@ from bench.invariants.clients import (
 from bench.invariants.reports import Signed, reports_of
 from bench.invariants.rooms import API_KEY, TOKEN_SECRET, Rooms, clock_of
 from bench.invariants.rules import must
-from bench.invariants.tables import Fate, File, Tables
+from bench.invariants.tables import Fate, File, Hold, Tables
 from bench.invariants.turned_loop import TurnedLoop
 from gateway import lifecycle
 from gateway.auth import AUDIENCE
@@ -85,7 +85,7 @@ def step(weight: int, **choices: Sequence[Any]) -> Callable[[Any], Any]:
 
 
 _ROOM = range(2)
-_FILE = range(MAX_FILES)
+_FILE = (0, 0, 0, 1, 1, 2, 3, 4)
 _WHO = range(MAX_CLIENTS)
 _TOKEN = ("key", "file", "owner", "brief")
 _YES_NO = (False, True)
@@ -260,28 +260,25 @@ class Machine:
         if not self.rooms[room].deaf:
             self.rooms[room].look()
 
-    @step(3, what=("reads", "commits", "answers", "everything"))
-    def lose_database(self, what: str) -> None:
-        """The database hangs, or is away."""
-        match what:
-            case "reads":
-                self.tables.reads_go_on.clear()
-            case "commits":
-                self.tables.commits_go_on.clear()
-            case "answers":
-                self.tables.answers_go_on.clear()
-            case _:
-                self.tables.away = True
+    @step(4, what=tuple(Hold), room=_ROOM)
+    def hang(self, what: Hold, room: int) -> None:
+        """The database does not answer one gateway."""
+        self.rooms[room].session.hold(what)
+        self.tables.ail()
+
+    @step(1)
+    def lose_database(self) -> None:
+        """The database is away."""
+        self.tables.away = True
         self.tables.ail()
 
     @step(6)
     def find_database(self) -> None:
-        """It is there again."""
+        """It is there again, and answers."""
         self.tables.ail()
         self.tables.away = False
-        self.tables.reads_go_on.set()
-        self.tables.commits_go_on.set()
-        self.tables.answers_go_on.set()
+        for room in self.rooms:
+            room.session.go_on()
 
     @step(2, fate=(Fate.FAILED, Fate.ANSWER_LOST))
     def spoil_commit(self, fate: Fate) -> None:
@@ -339,9 +336,9 @@ class Machine:
     def pass_time(self, seconds: float) -> None:
         """Time passes; if it is long, whoever can be told has been told."""
         told = []
-        if seconds > _CALM_S and not self.tables.cannot_be_read:
-            deaf = [one for one in self.rooms if one.deaf or one in self._late]
-            told = [one for one in self.clients if one.room not in deaf]
+        if seconds > _CALM_S:
+            hear = {one for one in self.rooms if one.session.reads and not one.deaf}
+            told = [one for one in self.clients if one.room in hear - self._late]
         heads = self._heads()
         self._live(seconds)
         self._judge_delivery(told, heads)

@@ -154,7 +154,7 @@ class Rooms:
 
     def stop(self) -> list["asyncio.Task[None]"]:
         """End, with nothing left to write with."""
-        self.session.cut = True
+        self.session.end()
         listeners = self._tables.listeners
         listeners[:] = [one for one in listeners if one is not self.doorbells]
         for task in self._tasks:

@@ -50,6 +50,14 @@ class Fate(StrEnum):
     ANSWER_LOST = "answer lost"
 
 
+class Hold(StrEnum):
+    """What may hang: a read, a commit before it happens, or its answer."""
+
+    READS = "reads"
+    COMMITS = "commits"
+    ANSWERS = "answers"
+
+
 class File:
     """
     One file: its row, and all that was ever committed of it.
@@ -194,11 +202,7 @@ class Tables:
         self.away = False
         self.fate = Fate.ANSWERED
         self.ailed_at_s = -60.0
-        self.reads_go_on = asyncio.Event()
-        self.commits_go_on = asyncio.Event()
-        self.answers_go_on = asyncio.Event()
-        for gate in (self.reads_go_on, self.commits_go_on, self.answers_go_on):
-            gate.set()
+        self.sessions: list[Session] = []
         self.listeners: list[deque[str]] = []
         self._loop = loop
         self._commits: list[tuple[dict[FileId, FileRecord], set[str]]] = []
@@ -206,13 +210,7 @@ class Tables:
     @property
     def ails(self) -> bool:
         """Whether anything may be refused for it."""
-        well = self.reads_go_on.is_set() and self.commits_go_on.is_set()
-        return self.away or not (well and self.answers_go_on.is_set())
-
-    @property
-    def cannot_be_read(self) -> bool:
-        """Whether nobody can be told what is not known yet."""
-        return self.away or not self.reads_go_on.is_set()
+        return self.away or any(one.held for one in self.sessions)
 
     def ail(self) -> None:
         """Note that whoever is refused now may be."""
@@ -298,6 +296,33 @@ class Session:
         self.cut = False
         self.followers: Followers | None = None
         self._tables = tables
+        self._gates = {what: asyncio.Event() for what in Hold}
+        self.go_on()
+        tables.sessions.append(self)
+
+    @property
+    def held(self) -> bool:
+        """Whether anything waits for `go_on`."""
+        return not all(gate.is_set() for gate in self._gates.values())
+
+    @property
+    def reads(self) -> bool:
+        """Whether what is asked for now is answered."""
+        return not self._tables.away and self._gates[Hold.READS].is_set()
+
+    def hold(self, what: "Hold") -> None:
+        """Let something hang."""
+        self._gates[what].clear()
+
+    def go_on(self) -> None:
+        """Let nothing hang any more."""
+        for gate in self._gates.values():
+            gate.set()
+
+    def end(self) -> None:
+        """Be cut off for good."""
+        self.cut = True
+        self._tables.sessions.remove(self)
 
     async def read(
         self, cursors: Collection[tuple[FileId, int]]
@@ -311,7 +336,7 @@ class Session:
             if file_id in files
         }
         epoch = self._tables.epoch
-        await self._tables.reads_go_on.wait()
+        await self._gates[Hold.READS].wait()
         self._reach(epoch)
         return snapshot
 
@@ -344,7 +369,7 @@ class Session:
     ) -> tuple[_Batch, dict[FileId, Reading]]:
         self._reach()
         epoch = self._tables.epoch
-        await self._tables.commits_go_on.wait()
+        await self._gates[Hold.COMMITS].wait()
         self._reach(epoch)
         fate, self._tables.fate = self._tables.fate, Fate.ANSWERED
         if fate is not Fate.ANSWERED:
@@ -352,7 +377,7 @@ class Session:
         if fate is Fate.FAILED:
             raise UnavailableError("rolled back")
         done = self._tables.commit(batch)
-        await self._tables.answers_go_on.wait()
+        await self._gates[Hold.ANSWERS].wait()
         if fate is Fate.ANSWER_LOST:
             raise UnavailableError("nobody knows")
         self._reach(epoch)

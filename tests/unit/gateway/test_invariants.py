@@ -20,7 +20,7 @@ from hypothesis.stateful import (
 
 from bench.invariants.machine import STEPS, Machine
 from bench.invariants.rules import INVARIANTS, judged
-from bench.invariants.tables import PAGE_EVENTS
+from bench.invariants.tables import PAGE_EVENTS, Hold
 
 ROOT = Path(__file__).parents[3]
 
@@ -111,7 +111,7 @@ def test_a_drain_without_a_database_leaves_no_poll_without_an_answer(machine):
     for wait_s in (1, 30):
         machine.take("poll", file=0, cursor=0, room=0, wait_s=wait_s)
         machine.take("get", file=0, cursor=0, room=0, wait_s=wait_s)
-    machine.take("lose_database", what="reads")
+    machine.take("hang", what=Hold.READS, room=0)
     machine.take("poll", file=0, cursor=0, room=0, wait_s=30)
     machine.take("get", file=0, cursor=0, room=0, wait_s=30)
 
