@@ -43,7 +43,9 @@ def listening():
 
 
 @asynccontextmanager
-async def serving(database_url, listening, *, stderr=None, environ=None, **settings):
+async def serving(
+    database_url, listening, *, stderr=None, cwd=None, environ=None, **settings
+):
     """Run `reelready serve` on it until the block ends, then SIGTERM."""
     settings = {
         "DATABASE_URL": database_url,
@@ -68,6 +70,7 @@ async def serving(database_url, listening, *, stderr=None, environ=None, **setti
         | (environ or {}),
         pass_fds=[listening.fileno()],
         stderr=stderr,
+        cwd=cwd,
     )
     try:
         yield process
