@@ -5,7 +5,10 @@ from bench.soak.crash_points import CRASH_POINTS
 from bench.soak.deaf import LISTENER, POOLER
 from bench.soak.drain import DRAIN, STORM
 from bench.soak.failover import FAILOVER
+from bench.soak.forged import FORGED
 from bench.soak.full_disk import FULL_DISK
+from bench.soak.fuzz import FUZZ
+from bench.soak.hostile import HOSTILE
 from bench.soak.invariants import ANY_ORDER
 from bench.soak.kills import KILLS
 from bench.soak.mutation import MUTATION
@@ -16,6 +19,7 @@ from bench.soak.restarts import RESTARTS
 from bench.soak.shortage import BODIES, FILES, HEADS, MEMORY
 from bench.soak.slow import SLOW
 from bench.soak.stalled import STALLED
+from bench.soak.supply import SUPPLY
 from bench.soak.upstream import UPSTREAM
 from bench.soak.vanished import VANISHED
 from bench.soak.writers import WRITERS
@@ -42,6 +46,10 @@ PARTS: tuple[Part, ...] = (
     MEMORY,
     HEADS,
     BODIES,
+    FORGED,
+    HOSTILE,
+    FUZZ,
+    SUPPLY,
     ANY_ORDER,
     MUTATION,
 )
