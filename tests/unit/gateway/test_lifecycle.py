@@ -503,21 +503,35 @@ def test_the_first_job_of_a_file_that_was_given_up_is_not_a_new_attempt():
     assert given_up is story.records[-1]
 
 
-def test_an_upload_that_never_came_expires_with_a_reason():
-    state = told(report(EXPIRED)).state
-
-    assert (Status.EXPIRED, "upload_never_came", True) == (
-        state.status,
-        state.error.code,
-        state.error.retryable,
-    )
-
-
 @pytest.mark.parametrize(
-    ("kind", "code"), [(FAILED, "conversion_failed"), (CANCELED, "canceled")]
+    ("kind", "error"),
+    [
+        (
+            FAILED,
+            FileError(
+                code="conversion_failed", message="The video could not be converted."
+            ),
+        ),
+        (
+            CANCELED,
+            FileError(
+                code="canceled", message="The conversion was canceled.", retryable=True
+            ),
+        ),
+        (
+            EXPIRED,
+            FileError(
+                code="upload_never_came",
+                message="The upload never arrived.",
+                retryable=True,
+            ),
+        ),
+    ],
 )
-def test_an_end_without_a_reason_gets_one(kind, code):
-    assert code == told(report(kind, "job-1")).state.error.code
+def test_an_end_without_a_reason_gets_one(kind, error):
+    ended = told(report(kind, "job-1")).state
+
+    assert (Status(kind.value), error) == (ended.status, ended.error)
     assert ERROR == told(report(kind, "job-1", error=ERROR)).state.error
 
 
