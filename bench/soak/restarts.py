@@ -3,17 +3,21 @@ Restarts behind stock nginx, before real browser tabs.
 
 With a listening socket that outlives the gateway, tabs on the browser's own
 EventSource and no code of ours must all come through: one 502 and a tab is dead
-for good.  Without it nginx has 502 to show, and tabs on our client must come
+for good.  Others knock all the time, since a tab seldom comes at the one moment
+that matters.  Without it nginx has 502 to show, and tabs on our client must come
 through all the same.
 """
 
 import asyncio
 import signal
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from playwright.async_api import Browser
 
+from bench.server import get
 from bench.soak.browser import BrowserTab, Told, chromium, open_tab
 from bench.soak.ledger import Ledger
 from bench.soak.part import Figure, Outcome, Part, Size, at_most, none, told
@@ -27,6 +31,8 @@ _FILES = 5
 _TABS_OF_AN_ORIGIN = 4
 _BACK_S = 90.0
 _POLL_S = 0.1
+_KNOCKERS = 4
+_KNOCK_S = 0.02
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,7 @@ class _Run:
     def __init__(self, stage: Stage, plan: _Plan, *, is_native: bool) -> None:
         self.ledger = Ledger()
         self.exits_s: list[float] = []
+        self.knocks: Counter[str] = Counter()
         self._stage = stage
         self._plan = plan
         self._is_native = is_native
@@ -63,14 +70,8 @@ class _Run:
         ):
             await self._open(browser, proxy.port, reporter)
             await self._until(lambda one: one.open, of=1.0)
-            for number in range(self._plan.restarts):
-                await self._report(reporter)
-                meanwhile = asyncio.create_task(self._restart())
-                await self._report(reporter)
-                await meanwhile
-                # Every other restart comes upon tabs that are on their way back.
-                of = 1.0 if number % 2 else 0.5
-                await self._until(lambda one: one.open or one.closed, of=of)
+            async with self._knocking(proxy.port):
+                await self._restart_all(reporter)
             async with asyncio.TaskGroup() as tasks:
                 for file_id in self._file_ids:
                     tasks.create_task(reporter.complete(file_id))
@@ -78,6 +79,40 @@ class _Run:
                 lambda one: one.status == "playable" or one.closed, of=1.0
             )
             return await self._ask(), proxy.errors()
+
+    async def _restart_all(self, reporter: Reporter) -> None:
+        for number in range(self._plan.restarts):
+            await self._report(reporter)
+            meanwhile = asyncio.create_task(self._restart())
+            await self._report(reporter)
+            await meanwhile
+            # Every other restart comes upon tabs that are on their way back.
+            of = 1.0 if number % 2 else 0.5
+            await self._until(lambda one: one.open or one.closed, of=of)
+
+    @asynccontextmanager
+    async def _knocking(self, port: int) -> AsyncIterator[None]:
+        """Let strangers ask for streams and go, for the length of the block."""
+        token = f"Authorization: Bearer {self._stage.known.api_key}"
+        path = f"/v1/files/{self._file_ids[0]}/events"
+        asks = get(path, token, "Accept: text/event-stream") + b"\r\n"
+        ended = asyncio.Event()
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(_KNOCKERS):
+                tasks.create_task(self._knock(port, asks, ended))
+            try:
+                yield
+            finally:
+                ended.set()
+
+    async def _knock(self, port: int, asks: bytes, ended: asyncio.Event) -> None:
+        while not ended.is_set():
+            reader, writer = await asyncio.open_connection(ADDRESSES[-1], port)
+            writer.write(asks)
+            status = (await reader.read(12))[9:].decode()
+            self.knocks[status or "no answer"] += 1
+            writer.close()
+            await asyncio.sleep(_KNOCK_S)
 
     def expected(self) -> list[list[int]]:
         """Every seq of the file that each tab follows."""
@@ -135,13 +170,16 @@ async def _restarts(size: Size) -> Outcome:
                 at_most(f"{name}: slowest exit, s", max(run.exits_s), EXIT_S),
                 told(f"{name}: restarts", len(run.exits_s)),
             ]
-            what = f"{name}: errors of nginx"
-            count = len(errors)
-            figures.append(none(what, count) if is_native else told(what, count))
+            refused = run.knocks.total() - run.knocks["200"]
+            for what, count in (("errors of nginx", len(errors)), ("refused", refused)):
+                judge = none if is_native else told
+                figures.append(judge(f"{name}: {what}", count))
+            figures.append(told(f"{name}: knocks", run.knocks.total()))
             samples[name] = {
                 "tabs": tabs,
                 "exits_s": [round(one, 3) for one in run.exits_s],
                 "nginx": errors[:20],
+                "knocks": dict(run.knocks),
             }
     return Outcome(figures=figures, samples=samples)
 
