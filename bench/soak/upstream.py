@@ -3,7 +3,7 @@ Notices that AWS loses: every file still ends, and right.
 
 The whole local cloud with its real Lambdas, its S3 and its MediaConvert, which
 converts for real.  A share of all notices is dropped at the source; besides,
-the worker is killed now and then.  Time runs twenty times as fast as in
+the worker is killed now and then.  Time runs fifteen times as fast as in
 production, but for the rests between sweeps, which weigh as much more here.
 """
 
@@ -35,7 +35,7 @@ from bench.errors import RunError
 from bench.soak.part import Figure, Outcome, Part, Size, at_most, none, told
 from local.environment import CODE, s3_client, without_aws
 
-FASTER = 20
+FASTER = 15
 """How much faster time runs than in production."""
 
 MAX_LATE_S = 600.0
