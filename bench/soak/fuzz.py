@@ -19,9 +19,17 @@ from local.environment import CODE
 
 _AT_ONCE = 2
 _GRACE_S = 60
-_SECONDS = {Size.SHORT: 1.5, Size.FULL: 600.0}
+_SECONDS = {Size.SHORT: 1.0, Size.FULL: 600.0}
 _LEAST = {Size.SHORT: 50, Size.FULL: 10_000}
-_TARGETS = ("cursor", "signature", "manifest", "playlist", "event", "requests")
+_TARGETS = (
+    "cursor",
+    "signature",
+    "manifest",
+    "playlist",
+    "event",
+    "requests",
+    "frames",
+)
 
 
 async def _fuzz(size: Size) -> Outcome:
@@ -76,7 +84,7 @@ def _said(line: str) -> int:
 
 FUZZ = Part(
     name="fuzz",
-    rows="H1 H8 I7 I8 A2",
-    about="cursor, signature, manifest, playlist, events and HTTP as any bytes",
+    rows="H1 H8 H9 I7 I8 A2",
+    about="cursor, signature, bodies, playlist, events, HTTP and frames: any bytes",
     run=_fuzz,
 )

@@ -13,7 +13,7 @@ from bench.soak.stage import Stage
 
 MEMORY_LEFT = 1.1
 _SETTLE_S = 120.0
-_REST_S = 3.0
+_REST_S = 1.5
 _METRIC = re.compile(r"^reelready_(\w+)(\{[^}]*\})? ([0-9.e+-]+)$", re.MULTILINE)
 _SERVER_ERROR = re.compile(r'\{route="(?!/readyz").*",status="5\d\d"\}')
 _SESSIONS = """

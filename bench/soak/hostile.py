@@ -210,7 +210,9 @@ class _Crowd:
     def _new_file(self) -> str:
         self._lines[0].send([post("/v1/files", _BODIES[3], *self._key())])
         ((_, answer),) = self._lines[0].answers(1)
-        self._lines[0] = Line(self._stage.port)
+        # A page or a registration is the last answer of its connection.
+        self._lines.pop().close()
+        self._lines.append(Line(self._stage.port))
         return str(json.loads(answer)["file"]["id"])
 
     def _end_it(self, file_id: str) -> None:

@@ -16,13 +16,15 @@ from typing import Any, Self
 from urllib.parse import unquote, urlsplit
 
 import jwt
+import msgspec
 
 from bench.soak.front import front
 from gateway.auth import SIGNATURE_TOLERANCE_S, Signatures, WatchTokens
 from gateway.errors import InvalidError, UnauthorizedError
 from gateway.model import FileId
-from gateway.protocol import cursor, manifest, problem, registration, report
+from gateway.protocol import cursor, manifest, problem, registration, report, sse
 from gateway.protocol.http import BadRequestError, Request, parse_head
+from gateway.protocol.sse_parser import SseParser
 from lambdas.errors import LambdaError, PlaylistError
 from lambdas.gateway import body_of
 from lambdas.hls_file_manifest_saver import Saver
@@ -252,6 +254,26 @@ def read_requests(raw: bytes) -> None:
         promise(whole == front([raw[at : at + 1] for at in range(len(raw))]))
 
 
+def read_frames(raw: bytes) -> None:
+    """Any text comes back as it was, in one event; cuts change nothing (H9)."""
+    text, seq = raw.decode(errors="replace"), len(raw)
+    data = msgspec.json.encode({"name": text})
+    frame = sse.hello(2000) + sse.event(seq, data) + sse.HEARTBEAT + sse.bye("age")
+    event, *others = SseParser().feed(frame)
+    promise(json.loads(event.data) == {"name": text})
+    promise((event.type, event.last_event_id) == ("message", str(seq)))
+    promise([one.type for one in others] == ["hb", "bye"])
+    for stream in (frame, raw):
+        whole, pieces = SseParser(), SseParser()
+        at = len(stream) // 2
+        cut = pieces.feed(stream[:at]) + pieces.feed(stream[at:])
+        promise(whole.feed(stream) == cut)
+        promise(
+            (whole.last_event_id, whole.retry_ms)
+            == (pieces.last_event_id, pieces.retry_ms)
+        )
+
+
 def promise(holds: object, what: str = "") -> None:
     """Raise unless it holds; `assert` may be switched off."""
     if not holds:
@@ -342,6 +364,16 @@ TARGETS: dict[str, tuple[Callable[[bytes], None], list[bytes]]] = {
                 b"f",
                 {"name": "a.mp4", "content_type": "video/mp4", "size": 1, "owner": "u"},
             ),
+        ],
+    ),
+    "frames": (
+        read_frames,
+        [
+            b"a.mp4",
+            b"a\r\nid: 9\r\n\r\ndata: b",
+            b"\xef\xbb\xbfid: 1\ndata: a\n\n",
+            b"event: x\rdata:a\r\rid: 7\0\n\n",
+            "휴가\u2028\u2029\x85".encode(),
         ],
     ),
     "playlist": (read_playlist, [_MASTER.encode(), b"#EXTM3U\n"]),

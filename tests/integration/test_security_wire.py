@@ -12,14 +12,18 @@ import re
 import sys
 import threading
 import zlib
+from functools import partial
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
 from bench.procfs import rss_kib
 from bench.soak.stage import Stage
-from gateway.telemetry import start_logging
+from gateway.telemetry import Metrics, start_logging
+from gateway.web.cold import ColdConnection
 from gateway.web.door import HOT_ROUTES
+from gateway.web.headers import CommonHeaders
 from gateway.web.routes import routes
 from tests.integration.wire import request, served
 
@@ -356,3 +360,29 @@ def test_labels_are_never_made_from_a_request():
         ("ingest.py", "outcome"),
         ("middleware.py", "route, response.status"),
     }
+
+
+async def test_what_nobody_foresaw_is_a_problem_without_a_traceback(caplog):
+    """H11: also where asyncio is debugged, and where no middleware is around it."""
+
+    async def fail(request: web.BaseRequest) -> web.Response:
+        raise RuntimeError("a secret of ours")
+
+    loop = asyncio.get_running_loop()
+    loop.set_debug(True)
+    metrics = Metrics()
+    handler = partial(ColdConnection, web.Server(fail), CommonHeaders(()), metrics)
+    server = await loop.create_server(handler, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(request("GET", "/", {"Accept": "text/html"}))
+        answer = await reader.read()
+        writer.close()
+
+    assert answer.startswith(b"HTTP/1.1 500 ")
+    assert b"application/problem+json" in answer
+    assert b"Traceback" not in answer
+    assert b"secret" not in answer
+    assert "a secret of ours" in caplog.text
+    assert 1 == metrics.requests.labels("unmatched", 500).value
