@@ -66,9 +66,9 @@ _PLANS = {
         files=4,
         reports_per_s=40,
         base_s=3,
-        patience_s=3,
-        closed_s=20,
-        slower=5,
+        patience_s=4,
+        closed_s=30,
+        slower=25,
     ),
     Size.FULL: _Plan(
         readers=5000,
@@ -84,12 +84,18 @@ _PLANS = {
 
 
 class _Readers:
-    """Connections that are read by a thread of their own, until they are not."""
+    """
+    Connections that are read by a thread of their own, until they are not.
+
+    Attributes:
+        lost: Cut off although they were read.
+    """
 
     def __init__(self) -> None:
         self.socks: list[socket.socket] = []
         self._epoll = select.epoll()
         self._reads = True
+        self.lost = 0
         self._thread = threading.Thread(target=self._read)
 
     def begin(self) -> None:
@@ -120,7 +126,16 @@ class _Readers:
             for number, _ in self._epoll.poll(0.1):
                 if number not in by_number:
                     by_number = {sock.fileno(): sock for sock in self.socks}
-                by_number[number].recv(65536)
+                self._take(by_number[number])
+
+    def _take(self, sock: socket.socket) -> None:
+        try:
+            data = sock.recv(65536)
+        except OSError:
+            data = b""
+        if not data:
+            self._epoll.unregister(sock.fileno())
+            self.lost += 1
 
 
 @dataclass
@@ -152,7 +167,7 @@ class _Run:
         self._stage = stage
         self._plan = plan
         self._reporter = reporter
-        self._readers = _Readers()
+        self.readers = _Readers()
         self._tabs: list[Tab] = []
         self._phase = self.reading
         self._reported_s: dict[int, float] = {}
@@ -161,7 +176,7 @@ class _Run:
         try:
             await self._go()
         finally:
-            self._readers.close()
+            self.readers.close()
             for tab in self._tabs:
                 tab.leave()
 
@@ -176,7 +191,7 @@ class _Run:
             self._tabs[-1].come()
         await self._until_waiting(plan.others)
         self.before.look(self._stage.pids())
-        self._readers.begin()
+        self.readers.begin()
         await self._come(files)
         await self._until_waiting(plan.readers + plan.others)
         reports = [
@@ -187,7 +202,7 @@ class _Run:
         ]
         reports.append(asyncio.create_task(self._pulse(file_id)))
         await self._look_for(plan.base_s)
-        self._readers.stop()
+        self.readers.stop()
         self._phase = self.stalling
         stopped_s = time.monotonic()
         await self._until_waiting(plan.others)
@@ -205,7 +220,7 @@ class _Run:
                 f"Authorization: Bearer {token}",
                 "Accept: text/event-stream",
             )
-            self._readers.come((self._stage.address, self._stage.port), asks + b"\r\n")
+            self.readers.come((self._stage.address, self._stage.port), asks + b"\r\n")
             if number % _OPEN_AT_ONCE == 0:
                 await asyncio.sleep(_PULSE_S)
 
@@ -269,6 +284,7 @@ async def _stalled(size: Size) -> Outcome:
             at_most("the last one was cut off after, s", run.closed_s, plan.closed_s),
             at_most("memory of the gateway for each, KiB", each_kib, EACH_KIB),
             none("events the others missed or got twice", run.ledger.faults.total()),
+            none("readers cut off while they read", run.readers.lost),
             told("connections left", left),
             told("others' p99 before, ms", p99_before_s * 1000),
             told("others' p99 meanwhile, ms", p99_s * 1000),
