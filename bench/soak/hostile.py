@@ -20,7 +20,7 @@ from bench.soak.part import Outcome, Part, Size, none, told
 from bench.soak.stage import Stage
 from bench.soak.volley import CONNECTIONS, Line, throw
 
-_TRIES = {Size.SHORT: 4_000, Size.FULL: 1_000_000}
+_TRIES = {Size.SHORT: 3_000, Size.FULL: 1_000_000}
 _BASE_OF = 10
 """After so large a part of all tries, what is held is the base line."""
 

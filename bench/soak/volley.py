@@ -5,8 +5,10 @@ A volley writes to every connection before it reads from any.
 """
 
 import re
+import select
 import socket
 import struct
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -15,6 +17,7 @@ from local.environment import LOOPBACK
 
 CONNECTIONS = 64
 _TIMEOUT_S = 60.0
+_PATIENCE_S = 0.1
 _RECEIVE_BYTES = 256 * 1024
 _STATUS = re.compile(rb"HTTP/1\.1 (\d{3})")
 _LENGTH = re.compile(rb"\r\nContent-Length: (\d+)\r\n", re.IGNORECASE)
@@ -83,7 +86,10 @@ def throw(port: int, raws: Sequence[bytes], how: str) -> list[bytes]:
             sock.sendall(raw)
             if how == "half":
                 sock.shutdown(socket.SHUT_WR)
-    heard = [b"" if how == "reset" else _heard(sock, how) for sock in socks]
+    if how == "half":
+        heard = [_to_the_end(sock) for sock in socks]
+    else:
+        heard = _first_words(socks) if how == "read" else [b""] * len(socks)
     for sock in socks:
         if how != "half":
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
@@ -91,17 +97,25 @@ def throw(port: int, raws: Sequence[bytes], how: str) -> list[bytes]:
     return heard
 
 
-def _heard(sock: socket.socket, how: str) -> bytes:
+def _to_the_end(sock: socket.socket) -> bytes:
     heard = b""
-    if how == "read":
-        # What is not a whole request is not answered before its deadline.
-        sock.settimeout(0.05)
     with suppress(OSError):
         while more := sock.recv(_RECEIVE_BYTES):
             heard += more
-            if how == "read":
-                break
     return heard
+
+
+def _first_words(socks: list[socket.socket]) -> list[bytes]:
+    """Take what comes soon; what is not a whole request is not answered so soon."""
+    heard = dict.fromkeys(socks, b"")
+    until_s = time.monotonic() + _PATIENCE_S
+    silent = set(socks)
+    while silent and (left_s := until_s - time.monotonic()) > 0:
+        for sock in select.select(silent, (), (), left_s)[0]:
+            silent.remove(sock)
+            with suppress(OSError):
+                heard[sock] = sock.recv(_RECEIVE_BYTES)
+    return list(heard.values())
 
 
 def connected(port: int) -> socket.socket:
