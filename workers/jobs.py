@@ -62,7 +62,8 @@ class Jobs:
 
         Returns:
             The newest job of the current attempt; None: there is none.  Files
-            that are left out must be asked about one by one.
+            that are left out must be asked about one by one: a job that was
+            heard of and is not listed, too.
 
         Raises:
             ClientError, BotoCoreError: AWS refuses, or is away.
@@ -80,7 +81,8 @@ class Jobs:
                     found[file.state.id] = job
                     del left[file.state.id]
             if not answer.get("NextToken") or _is_older(page, left.values()):
-                return found | dict.fromkeys(left)
+                unheard = [one for one, file in left.items() if not _known(file)]
+                return found | dict.fromkeys(unheard)
             query["NextToken"] = answer["NextToken"]
         return found
 

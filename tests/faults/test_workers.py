@@ -114,7 +114,7 @@ async def make_files(gateway):
     for _ in range(FILES_A_KILL):
         await gateway.new_file()
         await gateway.report(await gateway.new_file(), "uploaded")
-        await gateway.report(await gateway.new_file(), "converting", job_id="j-1")
+        await gateway.report(await gateway.new_file(), "converting")
 
 
 async def ended(gateway):

@@ -114,6 +114,14 @@ async def test_jobs_older_than_the_files_say_that_there_is_none():
     assert ["f-3"] == [file_id for file_id, found in listed.items() if found]
 
 
+async def test_of_a_job_that_was_heard_of_no_list_says_that_it_is_not_there():
+    files = [silent(number, known=[f"j-{number}-1"]) for number in range(20)]
+
+    listed = await asking(MediaConvert(job(3))).listed(files)
+
+    assert {FileId("f-3"): job(3)} == listed
+
+
 async def test_the_newest_job_of_the_attempt_counts():
     newer, older = job(1, Id="newer"), job(1, Id="older", made_at=NOW - DAY)
     files = [silent(1), silent(2, attempt=2), silent(3, known=["j-3-9"]), silent(4)]
