@@ -9,7 +9,7 @@ read and sent without being parsed in between.
 """
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Self, TypeAlias
 
 import asyncpg
@@ -118,7 +118,9 @@ class Pool:
                 await self._pool.expire_connections()
                 raise
             finally:
-                await self._pool.release(connection, timeout=RELEASE_TIMEOUT_S)
+                # It is closed then, and what the block came to stays so.
+                with suppress(*_AWAY):
+                    await self._pool.release(connection, timeout=RELEASE_TIMEOUT_S)
         except _OURS:
             raise
         except asyncpg.TargetServerAttributeNotMatched as error:

@@ -1,5 +1,9 @@
 """Whatever the database does, the rest of us hears one of our own words."""
 
+import asyncio
+import os
+import signal
+
 import asyncpg
 import pytest
 
@@ -56,3 +60,38 @@ async def test_a_session_that_was_ended_by_the_server_passes(pool):
             break
         else:
             pytest.fail("it does not come back")
+
+
+@pytest.fixture
+async def stopped(pool):
+    """All sessions of the pool answer nothing any more."""
+    async with pool.acquire() as one, pool.acquire() as two:
+        pids = [one.get_server_pid(), two.get_server_pid()]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    yield
+    for pid in pids:
+        os.kill(pid, signal.SIGCONT)
+
+
+@pytest.mark.usefixtures("stopped")
+async def test_a_session_that_does_not_answer_is_given_up_with_all_others(pool):
+    async with asyncio.timeout(10):
+        with pytest.raises(UnavailableError):
+            await pool.ping()
+
+        await pool.ping()
+
+
+@pytest.mark.usefixtures("stopped")
+async def test_who_is_cancelled_stays_so_though_the_session_does_not_answer(pool):
+    """Else a writer that must end would go on."""
+    asking = asyncio.create_task(pool.ping())
+    done, _ = await asyncio.wait([asking], timeout=0.2)
+    assert not done
+
+    asking.cancel()
+
+    async with asyncio.timeout(5):
+        with pytest.raises(asyncio.CancelledError):
+            await asking
