@@ -28,7 +28,7 @@ from local.environment import LOOPBACK
 
 HEALED_S = 5.0
 
-_ROUNDS = {Size.SHORT: (1, 24), Size.FULL: (10, 200)}
+_ROUNDS = {Size.SHORT: (1, 24), Size.FULL: (5, 120)}
 """How many failovers, each of a new server, and of how many files."""
 
 _MOST_KEPT, _MOST_LOST, _MOST_NEW = 4, 4, 6
