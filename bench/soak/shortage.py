@@ -292,11 +292,12 @@ class _Slow(asyncio.Protocol):
         self.lived_s: float | None = None
         self.received = b""
         self._first = first
-        self._came_s = time.monotonic()
+        self._came_s = 0.0
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
+        self._came_s = time.monotonic()
         self._transport = cast("asyncio.Transport", transport)
         self._transport.write(self._first)
 
@@ -370,7 +371,7 @@ async def _heads(size: Size) -> Outcome:
 
 async def _bodies(size: Size) -> Outcome:
     """Bodies that are large and slow, too large, or deep."""
-    rounds = 1 if size is Size.SHORT else 5
+    rounds, odd = (1, 30) if size is Size.SHORT else (5, 200)
     async with _scene() as scene:
         stage = scene.stage
         path = f"/v1/files/{scene.file_id}/reports"
@@ -381,7 +382,7 @@ async def _bodies(size: Size) -> Outcome:
         answers: Counter[str] = Counter()
         async with scene.probe.asking():
             for _ in range(rounds):
-                for raw in _odd_bodies(stage, path):
+                for raw in _odd_bodies(stage, path, odd):
                     answer = await Probe(stage, scene.file_id).ask("odd", raw)
                     answers[answer[9:12].decode()] += 1
                     peak_kib = max(peak_kib, rss_kib(stage.pids()))
@@ -422,18 +423,18 @@ def _slow_bodies(path: str) -> list[bytes]:
     return [almost] * 200
 
 
-def _odd_bodies(stage: Stage, path: str) -> list[bytes]:
+def _odd_bodies(stage: Stage, path: str, count: int) -> list[bytes]:
     """Signed bodies that are deep, and some that are too large."""
     deep = b"[" * (_BODY_BYTES - 1)
     nested = b'{"error":' * 20_000
     wide = b'{"type":"uploaded","x":[' + b"0," * 100_000
     raw = []
-    for number in range(200):
+    for number in range(count):
         body = (deep, nested, wide)[number % 3]
         raw.append(
             post(path, body, "Connection: close", *stage.known.signed("odd", body))
         )
-    return [*raw, *[post(path, b"x" * 2 * _BODY_BYTES)] * 20]
+    return [*raw, *[post(path, b"x" * 2 * _BODY_BYTES)] * (count // 10)]
 
 
 FILES = Part(
