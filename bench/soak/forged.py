@@ -156,9 +156,9 @@ class _Wire:
         self._kinds = self._forgeries()
 
     def volleys(self, tries: int) -> None:
-        """Send so many forgeries, rounded down to whole volleys."""
+        """Send so many forgeries, rounded up to whole volleys."""
         lines = [Line(self._port) for _ in range(CONNECTIONS)]
-        for _ in range(max(1, tries // (CONNECTIONS * _BATCH))):
+        for _ in range(-(-tries // (CONNECTIONS * _BATCH))):
             sent = [[next(self._kinds) for _ in range(_BATCH)] for _ in lines]
             for line, batch in zip(lines, sent, strict=True):
                 line.send([raw for _, raw in batch])

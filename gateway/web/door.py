@@ -5,7 +5,7 @@ What is hot - the waiting GETs and the ingest POSTs - is read and answered
 here; anything else is handed over to aiohttp, bytes and all, for the rest of
 the connection, and aiohttp closes it after its answer.  So each route is served
 in one place only, and nothing of aiohttp is relied on but its public protocol
-factory (`tests/integration/test_aiohttp_contract.py`).
+(`gateway.web.cold`, `tests/integration/test_aiohttp_contract.py`).
 
 A connection is idle, reading one request, or busy with one: parked, or waiting
 for a commit.  What a client sends meanwhile waits, bounded.
