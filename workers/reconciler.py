@@ -135,8 +135,9 @@ class Reconciler:
                 if finding.unstarted and (finding.reports or file.late < timedelta(0))
             ]
         )
-        if found:
-            await self._silent.put_off(found)
+        known = [file for file, finding in asked if finding.unknown is None]
+        if known:
+            await self._silent.put_off(known)
         return len(found)
 
     async def _pass_on(self, asked: Sequence[tuple[SilentFile, Finding]]) -> set[str]:

@@ -42,7 +42,10 @@ from workers.jobs import MISSING, Job, Jobs
 
 SENDER = "reconciler"
 MAX_QUESTIONS = 8
-"""At a time; on top of it the clients slow down when AWS says so."""
+"""
+At a time, of MediaConvert and of others: those must not wait for its pace.  On
+top of it the clients slow down when AWS says so.
+"""
 
 MAX_QUESTION_S = 30.0
 MAX_ASK_S = 60.0
@@ -90,6 +93,7 @@ class Upstream:
             config.bucket, config.output_prefix, config.playback_base_url
         )
         self._turns = asyncio.Semaphore(MAX_QUESTIONS)
+        self._job_turns = asyncio.Semaphore(MAX_QUESTIONS)
         self._stack = AsyncExitStack()
         self._s3: Any = None
         self._jobs: Any = None
@@ -127,7 +131,7 @@ class Upstream:
         """
         until_s = asyncio.get_running_loop().time() + MAX_ASK_S
         listed: dict[FileId, Job | None] = {}
-        async with self._question("jobs", until_s):
+        async with self._question("jobs", self._job_turns, until_s):
             listed = await self._jobs.listed(
                 [one for one in files if one.state.status is not Status.AWAITING_UPLOAD]
             )
@@ -147,7 +151,8 @@ class Upstream:
         await asyncio.gather(*(self._invoke(state, until_s) for state in states))
 
     async def _invoke(self, state: FileState, until_s: float) -> None:
-        async with self._question(f"{self._converter} of {state.id}", until_s):
+        about = f"{self._converter} of {state.id}"
+        async with self._question(about, self._turns, until_s):
             await self._lambda.invoke(
                 FunctionName=self._converter,
                 InvocationType="Event",
@@ -157,15 +162,19 @@ class Upstream:
     async def _finding(
         self, file: FileRecord, listed: Mapping[FileId, Job | None], until_s: float
     ) -> Finding:
-        async with self._question(file.state.id, until_s) as problems:
+        waits_for_upload = file.state.status is Status.AWAITING_UPLOAD
+        turns = self._turns if waits_for_upload else self._job_turns
+        async with self._question(file.state.id, turns, until_s) as problems:
             return await self._ask(file, listed)
         return Finding(unknown=problems[0])
 
     @asynccontextmanager
-    async def _question(self, about: str, until_s: float) -> AsyncIterator[list[str]]:
+    async def _question(
+        self, about: str, turns: asyncio.Semaphore, until_s: float
+    ) -> AsyncIterator[list[str]]:
         """Ask when it is our turn; what goes wrong is logged, and put on the list."""
         problems: list[str] = []
-        async with self._turns:
+        async with turns:
             now_s = asyncio.get_running_loop().time()
             try:
                 async with asyncio.timeout_at(min(until_s, now_s + MAX_QUESTION_S)):

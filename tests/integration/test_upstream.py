@@ -25,6 +25,7 @@ from tests.conversion import REGION, as_boto, conversion, waiting_room
 from tests.integration.conftest import config_for
 from tests.jobs import request
 from tests.unit.gateway.fakes import NOW, file_state, record
+from workers import jobs
 from workers import upstream as upstream_module
 from workers.jobs import MIN_FILES_PER_PAGE
 from workers.upstream import SENDER, Finding, Upstream
@@ -311,12 +312,12 @@ async def test_aws_that_is_away_is_no_answer(aws):
         url = f"http://127.0.0.1:{closed.getsockname()[1]}"
     aws(s3=url, mediaconvert=url, **{"lambda": url})
 
-    for status in (Status.AWAITING_UPLOAD, Status.CONVERTING):
-        finding = await asked(status, jobs=["1700000000000-abcdef"])
-        assert finding.unknown
-        assert not finding.reports
+    files = [FileRecord(state=file_state()), converting("1700000000000-abcdef")]
     async with Upstream(config(converter_function="Converter")) as upstream:
-        await upstream.convert([file_state()])
+        findings, _ = await asyncio.gather(
+            upstream.ask(files), upstream.convert([file_state()])
+        )
+    assert all(finding.unknown and not finding.reports for finding in findings)
 
 
 async def test_aws_that_never_answers_costs_a_bounded_time(aws, monkeypatch):
@@ -333,6 +334,21 @@ async def test_aws_that_never_answers_costs_a_bounded_time(aws, monkeypatch):
 
     assert 50 == len(findings)
     assert all(finding.unknown for finding in findings)
+
+
+async def test_uploads_do_not_wait_for_the_pace_of_mediaconvert(
+    cloud, aws, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(jobs, "CALLS_PER_SECOND", 0.001)
+    monkeypatch.setattr(upstream_module, "MAX_ASK_S", 5.0)
+    async with waiting_room(tmp_path) as room:
+        aws(mediaconvert=room.url)
+        silent = [converting(f"1700000000000-{n:06}") for n in range(20)]
+        waiting = [FileRecord(state=file_state()) for _ in range(20)]
+        async with Upstream(config()) as upstream:
+            findings = await upstream.ask([*silent, *waiting])
+
+    assert [Finding()] * 20 == findings[20:]
 
 
 async def test_the_converter_is_told_of_an_upload_as_s3_would_tell_it(aws):

@@ -199,6 +199,14 @@ async def test_a_file_is_put_off_after_it_was_looked_into():
     assert found == fakes.put
 
 
+async def test_a_file_of_which_nothing_was_learned_is_soon_asked_about_again():
+    fakes = Fakes(many(2), finding=Finding(unknown="AWS is away"))
+
+    await fakes.reconciler().sweep()
+
+    assert [] == fakes.put
+
+
 async def test_a_sweep_that_finds_nothing_writes_nothing():
     fakes = Fakes([])
 
