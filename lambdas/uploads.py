@@ -51,7 +51,8 @@ class Upload:
     def cause(self) -> str:
         """The same for every delivery of one event, other for any other event."""
         parts = (self.bucket, self.key, self.sequencer)
-        digest = hashlib.sha256("\n".join(parts).encode(errors="surrogatepass"))
+        # JSON, because a key may hold whatever would stand between the parts.
+        digest = hashlib.sha256(json.dumps(parts).encode())
         return f"s3-{digest.hexdigest()[:32]}"
 
 

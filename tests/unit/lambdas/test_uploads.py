@@ -2,7 +2,7 @@ import unicodedata
 
 import pytest
 
-from lambdas.uploads import uploads_in
+from lambdas.uploads import Upload, uploads_in
 from tests.unit.lambdas.standins import (
     BUCKET,
     KEY,
@@ -184,6 +184,23 @@ def test_one_event_has_one_cause_and_another_write_has_another():
     assert first.cause == only_upload(in_sqs(put_event())).cause
     assert first.cause != only_upload(put_event(sequencer="0055AED6DCD90281E6")).cause
     assert first.cause != only_upload(put_event("video/origin/b.mp4")).cause
+
+
+def test_no_two_uploads_share_a_cause_however_their_parts_are_cut():
+    """A key may hold any character, also one that could stand between parts."""
+    letters = 'a\n\0",/| '
+    parts = [
+        (bucket, key, sequencer)
+        for bucket in ("b", "b\n", 'b"')
+        for key in (one + other for one in letters for other in letters)
+        for sequencer in ("s", "\ns", ',"s')
+    ]
+    causes = {
+        Upload(bucket, key, 1, "2026-01-02T03:04:05.000Z", sequencer).cause
+        for bucket, key, sequencer in parts
+    }
+
+    assert len(set(parts)) == len(causes)
 
 
 def test_an_event_without_sequencer_is_told_apart_by_content_and_time():
