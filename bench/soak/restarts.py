@@ -3,16 +3,16 @@ Restarts behind stock nginx, before real browser tabs.
 
 With a listening socket that outlives the gateway, tabs on the browser's own
 EventSource and no code of ours must all come through: one 502 and a tab is dead
-for good.  Others knock all the time, since a tab seldom comes at the one moment
-that matters.  Without it nginx has 502 to show, and tabs on our client must come
+for good.  A crowd of others comes at the very moment that matters, since a tab
+seldom does.  Without it nginx has 502 to show, and tabs on our client must come
 through all the same.
 """
 
 import asyncio
+import random
 import signal
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from playwright.async_api import Browser
@@ -31,8 +31,9 @@ _FILES = 5
 _TABS_OF_AN_ORIGIN = 4
 _BACK_S = 90.0
 _POLL_S = 0.1
-_KNOCKERS = 4
-_KNOCK_S = 0.02
+_CROWD = 150
+_LATE_S = 0.1
+"""The gateway is told to stop while the crowd is coming in."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,7 @@ class _Run:
         ):
             await self._open(browser, proxy.port, reporter)
             await self._until(lambda one: one.open, of=1.0)
-            async with self._knocking(proxy.port):
-                await self._restart_all(reporter)
+            await self._restart_all(reporter, proxy.port)
             async with asyncio.TaskGroup() as tasks:
                 for file_id in self._file_ids:
                     tasks.create_task(reporter.complete(file_id))
@@ -80,39 +80,33 @@ class _Run:
             )
             return await self._ask(), proxy.errors()
 
-    async def _restart_all(self, reporter: Reporter) -> None:
+    async def _restart_all(self, reporter: Reporter, port: int) -> None:
         for number in range(self._plan.restarts):
             await self._report(reporter)
-            meanwhile = asyncio.create_task(self._restart())
+            meanwhile = asyncio.create_task(self._restart(port))
             await self._report(reporter)
             await meanwhile
             # Every other restart comes upon tabs that are on their way back.
             of = 1.0 if number % 2 else 0.5
             await self._until(lambda one: one.open or one.closed, of=of)
 
-    @asynccontextmanager
-    async def _knocking(self, port: int) -> AsyncIterator[None]:
-        """Let strangers ask for streams and go, for the length of the block."""
+    async def _restart(self, port: int) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(_CROWD):
+                tasks.create_task(self._knock(port))
+            await asyncio.sleep(random.uniform(0, _LATE_S))
+            self.exits_s.append(await self._stage.end_gateway(signal.SIGTERM))
+            await self._stage.start_gateway()
+
+    async def _knock(self, port: int) -> None:
+        """Ask for a stream, and go once it is there."""
         token = f"Authorization: Bearer {self._stage.known.api_key}"
         path = f"/v1/files/{self._file_ids[0]}/events"
-        asks = get(path, token, "Accept: text/event-stream") + b"\r\n"
-        ended = asyncio.Event()
-        async with asyncio.TaskGroup() as tasks:
-            for _ in range(_KNOCKERS):
-                tasks.create_task(self._knock(port, asks, ended))
-            try:
-                yield
-            finally:
-                ended.set()
-
-    async def _knock(self, port: int, asks: bytes, ended: asyncio.Event) -> None:
-        while not ended.is_set():
-            reader, writer = await asyncio.open_connection(ADDRESSES[-1], port)
-            writer.write(asks)
-            status = (await reader.read(12))[9:].decode()
-            self.knocks[status or "no answer"] += 1
-            writer.close()
-            await asyncio.sleep(_KNOCK_S)
+        reader, writer = await asyncio.open_connection(ADDRESSES[-1], port)
+        writer.write(get(path, token, "Accept: text/event-stream") + b"\r\n")
+        status = (await reader.read(12))[9:].decode()
+        self.knocks[status or "no answer"] += 1
+        writer.close()
 
     def expected(self) -> list[list[int]]:
         """Every seq of the file that each tab follows."""
@@ -136,10 +130,6 @@ class _Run:
         async with asyncio.TaskGroup() as tasks:
             for file_id in self._file_ids:
                 tasks.create_task(reporter.report(file_id))
-
-    async def _restart(self) -> None:
-        self.exits_s.append(await self._stage.end_gateway(signal.SIGTERM))
-        await self._stage.start_gateway()
 
     async def _ask(self) -> list[Told]:
         return await asyncio.gather(*(one.told() for one in self._tabs))
