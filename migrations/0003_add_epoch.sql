@@ -1,6 +1,6 @@
 -- In which epoch of the database a file was last written: which server, which timeline
--- (a promotion begins one), which database, which table.  What comes back from a
--- standby or a backup is another epoch, and may lack events that clients have seen.
+-- (a promotion begins one), which table.  What comes back from a standby or a backup
+-- is another epoch, and may lack events that clients have seen.
 -- Locks: files, exclusively, for an instant.  Back out: drop the column, then the
 -- function.  The release before this one takes no notice of either.
 
@@ -8,12 +8,10 @@ create function reelready_epoch() returns text stable language plpgsql as $$
 begin
     return (
         select concat_ws(
-            '/', s.system_identifier,
-            left(pg_walfile_name(pg_current_wal_insert_lsn()), 8),
-            d.oid, 'files'::regclass::oid
+            '/', system_identifier,
+            left(pg_walfile_name(pg_current_wal_insert_lsn()), 8), 'files'::regclass::oid
         )
-        from pg_control_system() s, pg_database d
-        where d.datname = current_database()
+        from pg_control_system()
     );
 exception
     -- Nobody knows what the server does not tell.

@@ -62,7 +62,8 @@ _READ = """
 select f.id, f.state, f.jobs, f.progressed_at, f.epoch,
        i.webhook_id, i.digest, i.outcome, i.seq,
        case when place = 1 then clock_timestamp() end as now,
-       case when place = 1 then reelready_epoch() end as epoch_now
+       case when place = 1 then reelready_epoch() end as epoch_now,
+       case when place = 1 then pg_postmaster_start_time() end as server
 from unnest($1::text[], $2::text[]) with ordinality as r (file_id, webhook_id, place)
 left join files f on f.id = r.file_id
 left join ingest_ids i on i.webhook_id = r.webhook_id
@@ -82,10 +83,10 @@ with said as materialized (
     update files f
     set seq = n.seq, status = n.status, attempt = n.attempt, state = n.state::json,
         jobs = n.jobs::json, progressed_at = n.progressed_at,
-        deadline_at = n.deadline_at, epoch = $8
+        deadline_at = n.deadline_at, epoch = $8::text
     from said n
     where n.rests_on is not null and f.id = n.file_id and f.seq = n.rests_on
-      and $8::text is not distinct from (select reelready_epoch())
+      and pg_postmaster_start_time() = $9
     returning 1
 ), event as (
     insert into events (file_id, seq, state, type, sender, occurred_at, recorded_at)
@@ -148,6 +149,7 @@ class _Batch:
 
     Attributes:
         epoch: Of the database; None if it does not tell.
+        server: When the one we read from was started, which tells it from others.
         heads: Newest seq of each file in the table.
         strays: Files that were last written in another epoch.
         rings: Whether the doorbell is rung.
@@ -157,6 +159,7 @@ class _Batch:
     records: dict[FileId, FileRecord]
     seen: dict[str, tuple[bytes, Answer]]
     epoch: str | None = None
+    server: datetime | None = None
     heads: dict[FileId, Seq] = field(default_factory=dict)
     strays: set[FileId] = field(default_factory=set)
     rings: bool = True
@@ -330,6 +333,7 @@ class Append:
             notification.CHANNEL,
             list(notification.encode(heads)) if work.rings else [],
             work.epoch,
+            work.server,
         )
 
     def _note_epoch(self, epoch: str | None) -> None:
@@ -411,7 +415,13 @@ async def _read(connection: Connection, batch: Sequence[Incoming]) -> _Batch:
         [incoming.webhook_id for incoming in batch],
     )
     first = next(row for row in rows if row["now"] is not None)
-    work = _Batch(now=first["now"], records={}, seen={}, epoch=first["epoch_now"])
+    work = _Batch(
+        now=first["now"],
+        records={},
+        seen={},
+        epoch=first["epoch_now"],
+        server=first["server"],
+    )
     for row in rows:
         if row["id"] is not None and row["id"] not in work.records:
             record = file_record(row["state"], row["jobs"], row["progressed_at"])
