@@ -96,7 +96,7 @@ class RejectedError(GatewayError):
 
 class UnavailableError(GatewayError):
     """
-    Something this request needs is away; nothing was stored.
+    Something this request needs is away, or nobody knows what became of it.
 
     Attributes:
         retry_after_s: Seconds after which trying again makes sense, at the least.
