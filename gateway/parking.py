@@ -330,7 +330,7 @@ class Stream(Timed):
         self._ends_at_s = ends_at_s
         self._at_end = at_end
         self._held = b""
-        self._paused_at_s = 0.0
+        self._paused_at_s: float | None = None
         self._counted = False
 
     def park(self) -> None:
@@ -366,16 +366,16 @@ class Stream(Timed):
 
     def on_time(self) -> None:
         """Beat, end, or give up on a first reading or a stalled reader."""
-        now_s = self._lot.wheel.now_s()
+        now_s, paused_at_s = self._lot.wheel.now_s(), self._paused_at_s
         if self._opening is not None:
             self._refuse()
         elif now_s >= self._ends_at_s:
             self._bye(self._at_end)
-        elif self._paused_at_s and now_s - self._paused_at_s > STALL_LIMIT_S:
+        elif paused_at_s is not None and now_s - paused_at_s > STALL_LIMIT_S:
             self._lot.byes.labels("behind").inc()
             self._line.abort()
         else:
-            if not self._paused_at_s:
+            if paused_at_s is None:
                 self._line.write(sse.HEARTBEAT)
             self._sleep(now_s, self._lot.heartbeat_s)
 
@@ -398,7 +398,7 @@ class Stream(Timed):
 
     def resumed(self) -> None:
         """Be read forward, each file from its cursor."""
-        self._paused_at_s = 0.0
+        self._paused_at_s = None
         for leg in self._legs:
             self._lot.hub.resume(leg)
 

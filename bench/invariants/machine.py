@@ -41,8 +41,8 @@ from gateway.model import FileId, FileRecord, FileState, Seq
 from gateway.protocol import jws
 from gateway.web.door import DRAIN_LIMIT_S
 
-MAX_FILES = 5
-MAX_CLIENTS = 14
+MAX_FILES = 4
+MAX_CLIENTS = 18
 _STEP_S = 0.02
 _CALM_S = 2.5
 """Longer than the feed waits before it asks a database again that was away."""
@@ -50,7 +50,7 @@ _CALM_S = 2.5
 _OWNERS = ("ann", "ben")
 _NAMES = ("a.mp4", "휴가 (1).mov", "a\r\ndata: b\n\n.mp4", "\u2028\u2029\x85.mp4", "")
 HOSTILE = ("-1", "+1", "1e3", "0x1", "٣", "1\t2", "9999999999", "a" * 300, "%00", "1,2")
-CURSORS: tuple[int | str, ...] = (*range(-1, 8), *HOSTILE)
+CURSORS: tuple[int | str, ...] = (*range(-1, 12), *HOSTILE)
 """Numbers count back from the head, so that -1 is one that is not yet there."""
 
 _log = logging.getLogger("reelready")
@@ -85,9 +85,10 @@ def step(weight: int, **choices: Sequence[Any]) -> Callable[[Any], Any]:
 
 
 _ROOM = range(2)
-_FILE = (0, 0, 0, 1, 1, 2, 3, 4)
+_LATE = (-5, -2, -1, 0, 0, 0, 0, 0, 1, 3)
+_FILE = (0, 0, 0, 1, 1, 2, 3)
 _WHO = range(MAX_CLIENTS)
-_TOKEN = ("key", "file", "owner", "brief")
+_TOKEN = ("key", "file", "owner", "owner", "brief")
 _YES_NO = (False, True)
 
 
@@ -124,7 +125,7 @@ class Machine:
 
     # What may happen.
 
-    @step(2, name=_NAMES)
+    @step(1, name=_NAMES)
     def register(self, name: str) -> None:
         """A file is registered; each has another story."""
         number = len(self.files)
@@ -133,10 +134,10 @@ class Machine:
             self.tables.register(file_id, name, _OWNERS[number % 2])
             self.files.append(self.tables.files[file_id])
             end = "failed" if number % 3 == 2 else "playable"
-            self._reports[file_id] = reports_of(file_id, 1 + number % 3, end)
+            self._reports[file_id] = reports_of(file_id, 6 - number, end)
             self._next[file_id] = 0
 
-    @step(16, file=_FILE, late=range(-4, 4), room=_ROOM, altered=(*[False] * 9, True))
+    @step(24, file=_FILE, late=_LATE, room=_ROOM, altered=(*[False] * 9, True))
     def post(self, file: int, late: int, room: int, *, altered: bool) -> None:
         """A report comes: the next one, or one that is late, early or doubled."""
         file_id = self._file(file).id
@@ -148,7 +149,7 @@ class Machine:
         self.senders.append(sender)
         sender.come(self.rooms[room])
 
-    @step(6, file=_FILE, cursor=("", *CURSORS), room=_ROOM, token=_TOKEN)
+    @step(10, file=_FILE, cursor=("", *CURSORS), room=_ROOM, token=_TOKEN)
     def stream(self, file: int, cursor: int | str, room: int, token: str) -> None:
         """An EventSource opens."""
         one = self._file(file)
@@ -208,7 +209,7 @@ class Machine:
         status = 401 if how in {"expired", "garbage"} else 404
         self._come(Stranger(self.place, request, status), room)
 
-    @step(3, who=_WHO)
+    @step(2, who=_WHO)
     def leave(self, who: int) -> None:
         """A client goes for good."""
         if self.clients:
@@ -220,7 +221,7 @@ class Machine:
         if self.clients:
             self.clients[who % len(self.clients)].cut(unread)
 
-    @step(4, room=_ROOM)
+    @step(10, room=_ROOM)
     def come_back(self, room: int) -> None:
         """Whoever lost its connection tries again."""
         for one in self.clients + self.senders:
@@ -241,7 +242,7 @@ class Machine:
         if stalled:
             stalled[who % len(stalled)].transport.make_room()
 
-    @step(4, room=_ROOM, how=("hearing", "late", "deaf"))
+    @step(4, room=_ROOM, how=("hearing", "hearing", "late", "late", "deaf"))
     def listen(self, room: int, how: str) -> None:
         """Doorbells are heard, come late, or are lost."""
         one = self.rooms[room]
@@ -260,11 +261,17 @@ class Machine:
         if not self.rooms[room].deaf:
             self.rooms[room].look()
 
-    @step(4, what=tuple(Hold), room=_ROOM)
+    @step(6, what=tuple(Hold), room=_ROOM)
     def hang(self, what: Hold, room: int) -> None:
         """The database does not answer one gateway."""
         self.rooms[room].session.hold(what)
         self.tables.ail()
+
+    @step(4, what=tuple(Hold), room=_ROOM)
+    def answer(self, what: Hold, room: int) -> None:
+        """What hangs there goes on."""
+        self.tables.ail()
+        self.rooms[room].session.answer(what)
 
     @step(1)
     def lose_database(self) -> None:
@@ -272,13 +279,13 @@ class Machine:
         self.tables.away = True
         self.tables.ail()
 
-    @step(6)
-    def find_database(self) -> None:
+    @step(4, first=tuple(Hold))
+    def find_database(self, first: Hold = Hold.READS) -> None:
         """It is there again, and answers."""
         self.tables.ail()
         self.tables.away = False
         for room in self.rooms:
-            room.session.go_on()
+            room.session.go_on(first)
 
     @step(2, fate=(Fate.FAILED, Fate.ANSWER_LOST))
     def spoil_commit(self, fate: Fate) -> None:

@@ -314,10 +314,14 @@ class Session:
         """Let something hang."""
         self._gates[what].clear()
 
-    def go_on(self) -> None:
-        """Let nothing hang any more."""
-        for gate in self._gates.values():
-            gate.set()
+    def go_on(self, *first: "Hold") -> None:
+        """Let nothing hang any more, and these before the others."""
+        for what in (*first, *Hold):
+            self._gates[what].set()
+
+    def answer(self, what: "Hold") -> None:
+        """Let this go on, and what else hangs hang."""
+        self._gates[what].set()
 
     def end(self) -> None:
         """Be cut off for good."""

@@ -85,7 +85,7 @@ def test_whatever_happens_in_whatever_order_every_invariant_holds():
     judged.clear()
 
     run_state_machine_as_test(
-        AnyOrder, settings=settings(max_examples=120, stateful_step_count=60)
+        AnyOrder, settings=settings(max_examples=150, stateful_step_count=60)
     )
 
     assert {19} == set(INVARIANTS) - set(judged)
@@ -127,3 +127,13 @@ def test_what_follows_a_reset_is_the_current_state_however_long_the_history(mach
 
     for back in range(head + 1):
         machine.take("compare", file=0, cursor=back)
+
+
+def test_a_reader_that_stalls_at_the_gateways_first_moment_is_let_alone(machine):
+    machine.take("stream", file=0, cursor="", room=0, token="file")
+    machine.take("pace", seconds=None)
+    machine.take("kill", room=0, unread=0)
+    machine.take("come_back", room=0)
+    machine.take("stall", who=0)
+
+    machine.take("pass_time", seconds=50.0)
