@@ -34,11 +34,11 @@ from gateway.telemetry import Metrics
 ECHO_INTERVAL_S = 2.0
 ECHO_TIMEOUT_S = 2.5
 DEAF_LOOK_INTERVAL_S = 1.0
-CONNECT_TIMEOUT_S = 5.0
+CONNECT_TIMEOUT_S = 2.0
 QUEUE_ALARM = 0.1
 """Of Postgres' notification queue; full, it lets no commit ring any more."""
 
-_MAX_BACKOFF_S = 2.0
+_MAX_BACKOFF_S = 1.0
 
 _DEAF = (
     f"{PREFIX}LISTEN_DATABASE_URL does not hear what {PREFIX}DATABASE_URL rings:"

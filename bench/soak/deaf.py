@@ -28,11 +28,12 @@ BACK_S = 1.0
 NOTICED_S = 10.0
 NAMED_S = 5.0
 DELIVERED_S = 5.0
+HEALED_S = 5.0
 
 _FILES = 20
 _EVERY_S = 0.05
 _KILLS = {Size.SHORT: 5, Size.FULL: 500}
-_DEAF_S = {Size.SHORT: 2.0, Size.FULL: 60.0}
+_DEAF_S = {Size.SHORT: 1.5, Size.FULL: 60.0}
 """For so long after it was noticed."""
 
 _LONGEST_CALM_S = 0.3
@@ -100,8 +101,7 @@ async def _listener(size: Size) -> Outcome:
             began_s = time.monotonic()
             detected_s, back_s = await _kill(stage, _KILLS[size])
             during_kills_s = (began_s, time.monotonic())
-            noticed_s = {}
-            deaf_s = {}
+            noticed_s, heard_s, deaf_s = {}, {}, {}
             for name, fault in {
                 "a stopped session": _stopped(stage),
                 "a black hole": proxy.black_hole(),
@@ -111,7 +111,7 @@ async def _listener(size: Size) -> Outcome:
                     noticed_s[name] = await _until_ready(stage, so=False)
                     await asyncio.sleep(_DEAF_S[size])
                     deaf_s[name] = (began_s, time.monotonic())
-                await _until_ready(stage, so=True)
+                heard_s[name] = await _until_ready(stage, so=True)
         kills_s = other.took_s(*during_kills_s)
     figures = [
         at_most("kill detected p99, s", percentile(detected_s, 0.99), LOST_SESSION_S),
@@ -122,6 +122,7 @@ async def _listener(size: Size) -> Outcome:
         during_s = percentile(other.took_s(*deaf_s[name]), 0.99)
         figures += [
             at_most(f"{name} noticed, s", took_s, NOTICED_S),
+            at_most(f"{name} over, hears again, s", heard_s[name], HEALED_S),
             at_most(f"delivery during {name} p99, s", during_s, DELIVERED_S),
         ]
     return Outcome(
