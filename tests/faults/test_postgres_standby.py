@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from urllib.parse import urlsplit
 
 import pytest
 import pytest_asyncio
@@ -64,6 +65,16 @@ async def test_the_start_names_the_setting(servers, command, setting):
 
 async def test_a_server_that_is_away_is_waited_for():
     await refuse_standby("postgresql://nobody@127.0.0.1:1/none", "DATABASE_URL")
+
+
+async def test_of_several_hosts_the_primary_is_found(servers):
+    """What a DSN for a failover looks like, as libpq has it."""
+    primary, standby = servers
+    account, _, host = primary.url.partition("@")
+    both = f"{account}@{urlsplit(standby.url).netloc.rpartition('@')[2]},{host}"
+
+    async with Pool(both, max_connections=1) as pool, pool.acquire() as connection:
+        assert not await connection.fetchval("select pg_is_in_recovery()")
 
 
 async def test_no_session_is_opened_on_a_standby_and_its_promotion_is_noticed(servers):
