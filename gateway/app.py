@@ -56,7 +56,9 @@ from gateway.wheel import Wheel
 from workers.listener import Listener
 
 BACKLOG = 4096
-SHUTDOWN_TIMEOUT_S = 3.0
+SHUTDOWN_TIMEOUT_S = 1.0
+"""For aiohttp, which may take it twice; the door has waited before."""
+
 
 _log = logging.getLogger("reelready.app")
 

@@ -67,7 +67,9 @@ FLUSH_LIMIT_S = 30.0
 LINGER_S = 2.0
 LAST_REQUEST_S = 0.3
 """A request that is on its way when a drain begins arrives in that time."""
-DRAIN_LIMIT_S = 2.0
+DRAIN_LIMIT_S = 3.0
+"""A report is answered within 2 s and a little, stored or not."""
+
 
 _PATH = re.compile(
     r"/v1/(?:events|files/([0-9a-z-]{1,64})(/events|/reports|/manifest)?)", re.ASCII
