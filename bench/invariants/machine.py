@@ -273,6 +273,40 @@ class Machine:
         self.tables.ail()
         self.rooms[room].session.answer(what)
 
+    @step(
+        4,
+        file=_FILE,
+        room=_ROOM,
+        elsewhere=_YES_NO,
+        newcomer=_YES_NO,
+        wait_s=(0.0, 0.05, 0.15),
+        first=(Hold.ANSWERS, Hold.READS),
+    )
+    def overtake(
+        self,
+        file: int,
+        room: int,
+        wait_s: float,
+        first: Hold,
+        *,
+        elsewhere: bool,
+        newcomer: bool,
+    ) -> None:
+        """A commit's answer and a read hang together, and end in either order."""
+        session = self.rooms[room].session
+        for what in (Hold.ANSWERS, Hold.READS):
+            self.hang(what, room)
+        self.post(file, 0, room, altered=False)
+        self._live(0.0, asking=False)
+        if elsewhere:
+            self.post(file, 0, 1 - room, altered=False)
+        self._live(wait_s, asking=False)
+        if newcomer:
+            self.stream(file, 1 + elsewhere, room, "key")
+        session.answer(first)
+        self._live(0.0, asking=False)
+        session.go_on()
+
     @step(1)
     def lose_database(self) -> None:
         """The database is away."""
