@@ -26,6 +26,7 @@ def main() -> None:
     """Serve, with this patience for peers that do not take what they are sent."""
     patience_s = float(sys.argv[1])
     door.USER_TIMEOUT_MS = int(patience_s * 1000)
+    door.PROBE_AFTER_S = door.PROBE_INTERVAL_S = 1
     parking.STALL_LIMIT_S = patience_s * 1.5
     app.run(Config.from_env())
 

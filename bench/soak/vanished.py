@@ -16,6 +16,9 @@ from bench.soak.part import Outcome, Part, Size, at_most, none, told
 from bench.soak.reporter import Reporter
 from bench.soak.stage import Stage
 
+_WAIT_S = 600
+"""Longer than anybody is given: a poll that is forgotten has not just ended."""
+
 _LIMIT_S = 120.0
 _POLL_S = 0.25
 
@@ -54,20 +57,24 @@ async def _waiting(stage: Stage, count: int) -> int:
 
 async def _vanished(size: Size) -> Outcome:
     plan = _PLANS[size]
-    settings = {"HEARTBEAT_SECONDS": str(plan.heartbeat_s)}
+    settings = {
+        "HEARTBEAT_SECONDS": str(plan.heartbeat_s),
+        "MAX_WAIT_SECONDS": str(_WAIT_S),
+    }
     with cable() as line:
         async with Stage(settings=settings, address=line.address) as stage:
             await hasty.start(stage, plan.patience_s)
             async with Reporter(stage, Ledger()) as reporter:
                 file_id, token = await reporter.register()
             clients = line.connect(stage.port, plan.clients)
-            asks = get(
-                f"/v1/files/{file_id}/events",
-                f"Authorization: Bearer {token}",
-                "Accept: text/event-stream",
+            path = f"/v1/files/{file_id}/events"
+            shown = f"Authorization: Bearer {token}"
+            asked = (
+                get(path, shown, "Accept: text/event-stream"),
+                get(f"{path}?after=1&wait={_WAIT_S}", shown),
             )
-            for one in clients:
-                one.sendall(asks + b"\r\n")
+            for number, one in enumerate(clients):
+                one.sendall(asked[number % 2] + b"\r\n")
             came = await _waiting(stage, plan.clients)
             line.pull()
             pulled_s = time.monotonic()
@@ -82,7 +89,7 @@ async def _vanished(size: Size) -> Outcome:
             none("subscribers left", left["subscribers"]),
             none("connections left", left["connections"]),
             none("clients that never came", plan.clients - came),
-            told("clients that vanished", plan.clients),
+            told("clients that vanished, half of them long-polls", plan.clients),
         ]
     )
 

@@ -56,6 +56,10 @@ GUEST_DEADLINE_S = 2.0
 
 KEEP_ALIVE_S = 75.0
 USER_TIMEOUT_MS = 20_000
+PROBE_AFTER_S = 15
+PROBE_INTERVAL_S = 5
+"""A client that only waits is sent nothing that it could fail to take."""
+
 """
 What was sent must be acknowledged in that time, by a peer that may be gone.  The
 kernel looks when it sends again, at intervals that double, so it may be late by
@@ -86,7 +90,6 @@ HOT_ROUTES = {
 
 _CLOSE = "Connection: close\r\n"
 _STREAM_LINES = http.field_lines(STREAM_HEADERS) + _CLOSE
-_TCP_USER_TIMEOUT = getattr(socket, "TCP_USER_TIMEOUT", None)
 
 _log = logging.getLogger("reelready.door")
 _access_log = logging.getLogger("reelready.access")
@@ -194,12 +197,18 @@ def bound_peers(server: asyncio.Server) -> None:
     Let the kernel hold little for a slow reader, and not for ever.
 
     Set where connections are accepted, which inherit it: on each of them it
-    would cost three system calls.
+    would cost system calls.
     """
     for sock in server.sockets:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
-        if _TCP_USER_TIMEOUT is not None:
-            sock.setsockopt(socket.IPPROTO_TCP, _TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for name, value in (
+            ("TCP_USER_TIMEOUT", USER_TIMEOUT_MS),
+            ("TCP_KEEPIDLE", PROBE_AFTER_S),
+            ("TCP_KEEPINTVL", PROBE_INTERVAL_S),
+        ):
+            if hasattr(socket, name):
+                sock.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def _files() -> tuple[int, int]:
