@@ -306,6 +306,8 @@ class Machine:
         session.answer(first)
         self._live(0.0, asking=False)
         session.go_on()
+        # Before another event can make up for what was missed.
+        self.pass_time(5.0)
 
     @step(1)
     def lose_database(self) -> None:
