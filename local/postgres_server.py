@@ -82,7 +82,7 @@ class Server:
         self._account = account
         self._watchdog = watchdog
         thrown_away = _THROW_AWAY_SETTINGS if is_thrown_away else {}
-        self._settings = _SETTINGS | thrown_away | settings
+        self._settings = {**_SETTINGS, **thrown_away, **settings}
 
     @property
     def url(self) -> str:
