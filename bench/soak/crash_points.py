@@ -115,7 +115,10 @@ class _Run:
         await self._gateways.start(line)
         await until(lambda: all(one.is_open for one in self._clients), limit_s=_LIMIT_S)
         report = asyncio.ensure_future(self._reporter.report(file_id))
-        await until(lambda: self._gateways.is_gone or self._told(), limit_s=_LIMIT_S)
+        await until(
+            lambda: self._gateways.is_gone or (report.done() and self._told()),
+            limit_s=_LIMIT_S,
+        )
         await asyncio.sleep(0 if self._gateways.is_gone else _SETTLED_S)
         crashed = self._gateways.is_gone
         if crashed:
