@@ -45,7 +45,7 @@ class _Plan:
 
 
 _PLANS = {
-    Size.SHORT: _Plan(tabs=400, pollers=40, files=20),
+    Size.SHORT: _Plan(tabs=400, pollers=40, files=200),
     Size.FULL: _Plan(tabs=10_000, pollers=1000, files=1000),
 }
 
