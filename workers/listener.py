@@ -28,7 +28,7 @@ from gateway.config import PREFIX
 from gateway.errors import UnavailableError
 from gateway.model import FileId, Seq
 from gateway.protocol import notification
-from gateway.store.pool import PRIMARY
+from gateway.store.pool import AWAY, PRIMARY
 from gateway.telemetry import Metrics
 
 ECHO_INTERVAL_S = 2.0
@@ -119,13 +119,7 @@ class Listener:
             while True:
                 await self._pause(session)
                 await self._hear_own_echo(session)
-        except (
-            OSError,
-            TimeoutError,
-            asyncpg.PostgresError,
-            asyncpg.InterfaceError,
-            UnavailableError,
-        ) as error:
+        except (*AWAY, UnavailableError) as error:
             _log.warning("listener lost: %s", str(error) or type(error).__name__)
         finally:
             self.listening.clear()

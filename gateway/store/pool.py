@@ -43,7 +43,7 @@ small on that day.
 _OURS = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
 """What is wrong with the values we gave; everything else is the database's state."""
 
-_AWAY = (
+AWAY = (
     OSError,
     TimeoutError,
     asyncpg.PostgresError,
@@ -119,13 +119,13 @@ class Pool:
                 raise
             finally:
                 # It is closed then, and what the block came to stays so.
-                with suppress(*_AWAY):
+                with suppress(*AWAY):
                     await self._pool.release(connection, timeout=RELEASE_TIMEOUT_S)
         except _OURS:
             raise
         except asyncpg.TargetServerAttributeNotMatched as error:
             raise UnavailableError("the database is a standby") from error
-        except _AWAY as error:
+        except AWAY as error:
             raise UnavailableError("the database is away") from error
 
     async def ping(self) -> None:
@@ -163,7 +163,7 @@ async def refuse_standby(dsn: str, setting: str) -> None:
     except asyncpg.TargetServerAttributeNotMatched as error:
         problem = "names a standby, where nothing can be written or listened to"
         raise ConfigError(setting, problem) from error
-    except _AWAY:
+    except AWAY:
         return
     connection.terminate()
 

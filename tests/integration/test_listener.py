@@ -71,6 +71,33 @@ async def test_a_killed_listener_comes_back_and_catches_up(own_gateway):
     assert pid != await listener_pid(gateway)
 
 
+async def test_a_session_that_ends_amid_a_word_is_only_lost(own_gateway, monkeypatch):
+    """
+    asyncpg then contradicts itself, which is no reason for the gateway to end.
+    """
+    gateway = own_gateway
+    listen, contradicted = asyncpg.Connection.add_listener, asyncio.Event()
+
+    async def contradict(session, *arguments):
+        if not contradicted.is_set():
+            contradicted.set()
+            raise asyncpg.InternalClientError("cannot switch to state 12")
+        await listen(session, *arguments)
+
+    monkeypatch.setattr(asyncpg.Connection, "add_listener", contradict)
+    file_id = await gateway.new_file()
+    async with gateway.open_stream(f"/v1/files/{file_id}/events") as frames:
+        await anext(frames)
+        pid = await listener_pid(gateway)
+        await gateway.fetch("select pg_terminate_backend($1)", pid)
+        await append_silently(gateway, file_id)
+
+        assert "2" == (await anext(frames)).id
+        await contradicted.wait()
+        await report_elsewhere(gateway, file_id, ReportType.CONVERTING)
+        assert "3" == (await anext(frames)).id
+
+
 async def test_a_listener_that_answers_nothing_is_noticed_and_replaced(own_gateway):
     """
     The backend is stopped, not killed: nothing in the network says so.
