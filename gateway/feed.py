@@ -100,13 +100,21 @@ class Feed:
         Raises:
             UnavailableError: The database is away.
         """
-        heads = self._hub.heads()
+        seen = self._hub.seen()
         self._metrics.catch_ups.inc()
-        if not heads:
+        if not seen:
             return
-        moved = await self._history.beyond(heads)
+        moved = await self._history.moved(seen)
         self._metrics.caught_up_files.inc(len(moved))
         self._hub.ring(moved.items())
+        # A failover or a restore has taken back what was delivered.
+        self._hub.mistrust(
+            {
+                file_id: head
+                for file_id, head in moved.items()
+                if head < seen[file_id][1]
+            }
+        )
 
     async def _read_all(self, subscribers: list[Subscriber], failures: int) -> bool:
         """Read everybody forward; returns whether the database was there."""

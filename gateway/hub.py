@@ -160,12 +160,20 @@ class Hub:
         ):
             self._fall_behind((subscriber,))
 
-    def heads(self) -> Mapping[FileId, Seq]:
-        """Name every file that is waited for, and the lowest seq seen of it."""
-        return {
-            file_id: Seq(max(0, min(one.cursor for one in file.subscribers)))
-            for file_id, file in self._files.items()
-        }
+    def mistrust(self, heads: Mapping[FileId, Seq]) -> None:
+        """Learn which files have lost events: whoever has seen more is reset."""
+        for file_id, seq in heads.items():
+            file = self._files.get(file_id)
+            if file is not None:
+                self._fall_behind(one for one in file.subscribers if one.cursor > seq)
+
+    def seen(self) -> Mapping[FileId, tuple[Seq, Seq]]:
+        """Name every file that is waited for, the lowest and highest seq seen of it."""
+        seen = {}
+        for file_id, file in self._files.items():
+            cursors = [max(0, one.cursor) for one in file.subscribers]
+            seen[file_id] = Seq(min(cursors)), Seq(max(cursors))
+        return seen
 
     async def behind(
         self, *, gather_s: float = 0, gather_crowd_s: float = 0

@@ -344,14 +344,14 @@ class Session:
         self._reach(epoch)
         return snapshot
 
-    async def beyond(self, heads: Mapping[FileId, Seq]) -> dict[FileId, Seq]:
-        """Do as `History.beyond`."""
+    async def moved(self, seen: Mapping[FileId, tuple[Seq, Seq]]) -> dict[FileId, Seq]:
+        """Do as `History.moved`."""
         self._reach()
         files = self._tables.files
         return {
             file_id: Seq(files[file_id].head)
-            for file_id, seq in heads.items()
-            if file_id in files and files[file_id].head > seq
+            for file_id, (low, high) in seen.items()
+            if file_id in files and not high <= files[file_id].head <= low
         }
 
     async def append(self, batch: Sequence[Incoming]) -> list[Answer | GatewayError]:

@@ -35,10 +35,10 @@ left join lateral (
 order by c.place, e.seq
 """  # noqa: S608 - the only value put in is our own constant
 
-_BEYOND = """
+_MOVED = """
 select f.id, f.seq
-from unnest($1::text[], $2::integer[]) as c (id, seq)
-join files f on f.id = c.id and f.seq > c.seq
+from unnest($1::text[], $2::integer[], $3::integer[]) as c (id, low, high)
+join files f on f.id = c.id and (f.seq > c.low or f.seq < c.high)
 """
 
 _STORY = """
@@ -89,15 +89,22 @@ class History:
             for place, group in groupby(rows, key=itemgetter("place"))
         }
 
-    async def beyond(self, heads: Mapping[FileId, Seq]) -> dict[FileId, Seq]:
+    async def moved(self, seen: Mapping[FileId, tuple[Seq, Seq]]) -> dict[FileId, Seq]:
         """
-        Name the files that have events after the given seqs.
+        Name the files whose newest seq is not the one that everybody has seen.
+
+        Args:
+            seen: The lowest and the highest seq that somebody has of each file.
 
         Raises:
             UnavailableError: The database is away.
         """
+        lows, highs = (
+            [low for low, _ in seen.values()],
+            [top for _, top in seen.values()],
+        )
         async with self._pool.acquire() as connection:
-            rows = await connection.fetch(_BEYOND, list(heads), list(heads.values()))
+            rows = await connection.fetch(_MOVED, list(seen), lows, highs)
         return {FileId(row["id"]): Seq(row["seq"]) for row in rows}
 
     async def story(self, file_id: FileId) -> list[StoryEvent]:

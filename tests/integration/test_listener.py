@@ -98,6 +98,33 @@ async def test_a_session_that_ends_amid_a_word_is_only_lost(own_gateway, monkeyp
         assert "3" == (await anext(frames)).id
 
 
+async def test_what_a_failover_took_back_is_said_to_who_is_connected(own_gateway):
+    """
+    The table has lost an event, as a standby without the last commits has.
+    """
+    gateway = own_gateway
+    file_id = await gateway.new_file()
+    await gateway.report(file_id, "uploaded")
+    async with gateway.open_stream(f"/v1/files/{file_id}/events") as frames:
+        assert "2" == (await anext(frames)).id
+        await gateway.fetch(
+            "delete from events where file_id = $1 and seq = 2", file_id
+        )
+        await gateway.fetch(
+            "update files set seq = 1, status = 'awaiting_upload', state = ("
+            "select state from events where file_id = $1) where id = $1",
+            file_id,
+        )
+        pid = await listener_pid(gateway)
+        await gateway.fetch("select pg_terminate_backend($1)", pid)
+
+        assert {"reason": "unknown_cursor"} == (await anext(frames)).json()
+        assert ("1", "awaiting_upload") == (
+            (state := await anext(frames)).id,
+            state.json()["status"],
+        )
+
+
 async def test_a_listener_that_answers_nothing_is_noticed_and_replaced(own_gateway):
     """
     The backend is stopped, not killed: nothing in the network says so.

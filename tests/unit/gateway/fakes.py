@@ -53,7 +53,7 @@ class FakeHistory:
         self.during_read: Callable[[], None] = lambda: None
         self.away = False
         self.reads: list[list[tuple[FileId, int]]] = []
-        self.looks: list[Mapping[FileId, Seq]] = []
+        self.looks: list[Mapping[FileId, tuple[Seq, Seq]]] = []
         self.going_on = asyncio.Event()
         self.going_on.set()
         self._page = page
@@ -74,14 +74,14 @@ class FakeHistory:
             raise UnavailableError("the database is away")
         return snapshot
 
-    async def beyond(self, heads: Mapping[FileId, Seq]) -> dict[FileId, Seq]:
-        self.looks.append(heads)
+    async def moved(self, seen: Mapping[FileId, tuple[Seq, Seq]]) -> dict[FileId, Seq]:
+        self.looks.append(seen)
         if self.away:
             raise UnavailableError("the database is away")
         return {
             file_id: Seq(self.heads[file_id])
-            for file_id, seq in heads.items()
-            if self.heads.get(file_id, 0) > seq
+            for file_id, both in seen.items()
+            if file_id in self.heads and (self.heads[file_id],) * 2 != both
         }
 
     def _reading(self, file_id: FileId, after: int) -> Reading:

@@ -188,8 +188,25 @@ async def test_looking_delivers_what_was_never_rung(hub):
         await settle()
 
     assert [1, 2, 3] == missed.seqs
-    assert [{FILE: 1, "f-2": 1}] == history.looks
+    assert [{FILE: (1, 1), "f-2": (1, 1)}] == history.looks
     assert 2 == len(history.reads)
+
+
+async def test_looking_resets_whoever_has_seen_what_the_table_lost(hub):
+    history = FakeHistory({FILE: 7})
+    one = RecordingSubscriber(CURRENT)
+    async with feeding(hub, history) as feed:
+        hub.add(one)
+        await settle()
+        history.heads[FILE] = 5
+
+        for _ in range(2):
+            await feed.look()
+            await settle()
+
+    assert [7, 5] == one.seqs
+    assert [None, "unknown_cursor"] == [reading.reset for reading in one.readings]
+    assert [{FILE: (7, 7)}, {FILE: (5, 5)}] == history.looks
 
 
 async def test_looking_for_nobody_asks_nothing(hub):

@@ -3,7 +3,7 @@ import asyncio
 import pytest
 
 from gateway.hub import CROWD, Hub, Subscriber
-from gateway.model import Event, Reading, Seq
+from gateway.model import Event, FileId, Reading, Seq
 from gateway.protocol.cursor import CURRENT, UNKNOWN
 from tests.unit.gateway.fakes import FILE, RecordingSubscriber, settle
 
@@ -394,13 +394,29 @@ def test_the_hub_counts_who_waits_for_one_file():
 
 
 @pytest.mark.parametrize(
-    ("cursors", "lowest"), [((4, 7), 4), ((CURRENT, 7), 0), ((UNKNOWN,), 0)]
+    ("cursors", "seen"),
+    [((4, 7, 5), (4, 7)), ((CURRENT, 7), (0, 7)), ((UNKNOWN,), (0, 0))],
 )
-def test_heads_name_the_lowest_cursor_of_each_file(cursors, lowest):
+def test_what_was_seen_of_a_file_is_from_the_last_cursor_to_the_first(cursors, seen):
     hub = Hub()
     with hub.joined(*map(RecordingSubscriber, cursors)):
-        assert {FILE: lowest} == hub.heads()
-    assert {} == hub.heads()
+        assert {FILE: seen} == hub.seen()
+    assert {} == hub.seen()
+
+
+async def test_of_a_file_that_lost_events_only_who_saw_them_is_read_again():
+    hub = Hub()
+    ahead, even = RecordingSubscriber(7), RecordingSubscriber(5)
+    stranger = RecordingSubscriber(7, file_id="f-2")
+    with hub.joined(ahead, even, stranger):
+        await hub.behind()
+
+        hub.mistrust({FILE: Seq(5), FileId("f-3"): Seq(1)})
+
+        assert [ahead] == await anyone_behind(hub)
+        hub.deliver(ahead, reading(5, head=5))
+        assert 5 == ahead.cursor
+        assert await anyone_behind(hub) is None
 
 
 def test_a_drain_says_goodbye_once_even_to_those_who_leave_at_once():
