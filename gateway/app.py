@@ -56,6 +56,9 @@ from gateway.wheel import Wheel
 from workers.listener import Listener
 
 BACKLOG = 4096
+MAX_OPEN_FILES = 10_240
+"""Where there is no limit: what macOS takes."""
+
 SHUTDOWN_TIMEOUT_S = 1.0
 """For aiohttp, which may take it twice; the door has waited before."""
 
@@ -234,8 +237,12 @@ def _raise_open_files() -> None:
     1,024 of them.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if resource.RLIM_INFINITY not in {soft, hard}:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    if soft == resource.RLIM_INFINITY:
+        return
+    most = max(soft, MAX_OPEN_FILES) if hard == resource.RLIM_INFINITY else hard
+    # The kernel may have a limit of its own, which is not told here.
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _spare_the_collector() -> None:

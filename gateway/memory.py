@@ -2,7 +2,7 @@
 How much memory there is, and how much of it is in use.
 
 The kernel ends a process when its cgroup, or one above it, is at its limit and
-nothing can be dropped.  So what counts there is everything but page cache.  Where no
+nothing can be dropped.  So what counts there is everything but that.  Where no
 cgroup has a limit it is what this process holds, of what the machine has.
 
 Limits are read again each time: an operator may change them meanwhile.
@@ -15,6 +15,7 @@ import asyncio
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,26 +27,34 @@ FULL_SHARE = 0.8
 SHORT_SHARE = 0.95
 """No reports are taken either."""
 
-_PAGE_CACHE = re.compile(r"^(?:in)?active_file (\d+)$", re.MULTILINE)
-_PAGE_CACHE_V1 = re.compile(r"^total_(?:in)?active_file (\d+)$", re.MULTILINE)
+_DROPPABLE = re.compile(
+    r"^(?:active_file|inactive_file|slab_reclaimable) (\d+)$", re.MULTILINE
+)
+_DROPPABLE_V1 = re.compile(r"^total_(?:in)?active_file (\d+)$", re.MULTILINE)
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 _MACHINE_BYTES = os.sysconf("SC_PHYS_PAGES") * _PAGE_BYTES
 
 
 @dataclass(frozen=True)
 class _Version:
-    """The names of one version of the interface."""
+    """
+    The names of one version of the interface.
+
+    Attributes:
+        limits: The lowest counts; beyond `memory.high` a group is slowed to a crawl.
+        droppable: What the kernel can drop, so that it is no reason to refuse anybody.
+    """
 
     kind: str
-    limit: str
+    limits: tuple[str, ...]
     usage: str
-    page_cache: re.Pattern[str]
+    droppable: re.Pattern[str]
 
 
 _V1 = _Version(
-    "cgroup", "memory.limit_in_bytes", "memory.usage_in_bytes", _PAGE_CACHE_V1
+    "cgroup", ("memory.limit_in_bytes",), "memory.usage_in_bytes", _DROPPABLE_V1
 )
-_V2 = _Version("cgroup2", "memory.max", "memory.current", _PAGE_CACHE)
+_V2 = _Version("cgroup2", ("memory.max", "memory.high"), "memory.current", _DROPPABLE)
 
 
 class Memory:
@@ -99,15 +108,23 @@ class Memory:
 
 def _used_share(folder: Path, version: _Version) -> float:
     try:
-        limit = (folder / version.limit).read_text().strip()
-        # "max", or in version 1 a number beyond any machine.
-        if not limit.isdigit() or int(limit) > _MACHINE_BYTES:
+        limit_bytes = min(_limits(folder, version), default=_MACHINE_BYTES)
+        # In version 1 no limit is a number beyond any machine.
+        if limit_bytes >= _MACHINE_BYTES:
             return 0.0
         used_bytes = int((folder / version.usage).read_text())
-        cache = version.page_cache.findall((folder / "memory.stat").read_text())
+        droppable = version.droppable.findall((folder / "memory.stat").read_text())
     except OSError:
         return 0.0
-    return (used_bytes - sum(map(int, cache))) / max(1, int(limit))
+    return (used_bytes - sum(map(int, droppable))) / max(1, limit_bytes)
+
+
+def _limits(folder: Path, version: _Version) -> Iterator[int]:
+    for name in version.limits:
+        with suppress(FileNotFoundError):
+            limit = (folder / name).read_text().strip()
+            if limit != "max":
+                yield int(limit)
 
 
 def _groups(proc_self: Path) -> Iterator[tuple[Path, _Version]]:
@@ -140,6 +157,6 @@ def _up(
     inside = path.relative_to(root) if path.is_relative_to(root) else Path()
     folder = point / inside
     while folder.is_relative_to(point):
-        if (folder / version.limit).exists():
+        if (folder / version.limits[0]).exists():
             yield folder, version
         folder = folder.parent

@@ -41,8 +41,8 @@ QUEUE_ALARM = 0.1
 _MAX_BACKOFF_S = 1.0
 
 _DEAF = (
-    f"{PREFIX}LISTEN_DATABASE_URL does not hear what {PREFIX}DATABASE_URL rings:"
-    " a transaction pooler, or another database"
+    f"{PREFIX}LISTEN_DATABASE_URL does not hear what {PREFIX}DATABASE_URL rings,"
+    " or not in time: a transaction pooler, another database, or a slow one"
 )
 _STUCK = "a session that LISTENs is stuck in a transaction"
 
@@ -111,7 +111,8 @@ class Listener:
                 server_settings={"application_name": "reelready-listener"},
             )
             _keep_alive(session)
-            await session.add_listener(notification.CHANNEL, self._on_notification)
+            async with asyncio.timeout(self._echo_timeout_s):
+                await session.add_listener(notification.CHANNEL, self._on_notification)
             await self._note_queue(session)
             await self._hear_first_echo()
             heard = True

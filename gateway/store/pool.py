@@ -8,6 +8,8 @@ JSON columns travel as the bytes they are: what was encoded once is stored,
 read and sent without being parsed in between.
 """
 
+import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Self, TypeAlias
@@ -26,6 +28,11 @@ STATEMENT_TIMEOUT_S = 2.0
 
 RELEASE_TIMEOUT_S = 0.5
 """For the server to hear that a statement was given up."""
+
+PROMOTION_S = 5.0
+"""Less often restarted than that, no supervisor gives a service up."""
+
+_AGAIN_S = 0.25
 
 PRIMARY = SessionAttribute.primary
 """`target_session_attrs` of every session that we open."""
@@ -153,19 +160,27 @@ async def refuse_standby(dsn: str, setting: str) -> None:
     """
     Stop a start that is pointed at a standby; one that is away is waited for.
 
+    A standby may be about to be promoted: it is given `PROMOTION_S`.
+
     Raises:
         ConfigError: naming the setting.
     """
-    try:
-        connection = await asyncpg.connect(
-            dsn, timeout=ACQUIRE_TIMEOUT_S, target_session_attrs=PRIMARY
-        )
-    except asyncpg.TargetServerAttributeNotMatched as error:
-        problem = "names a standby, where nothing can be written or listened to"
-        raise ConfigError(setting, problem) from error
-    except AWAY:
-        return
-    connection.terminate()
+    until_s = time.monotonic() + PROMOTION_S
+    while True:
+        try:
+            connection = await asyncpg.connect(
+                dsn, timeout=ACQUIRE_TIMEOUT_S, target_session_attrs=PRIMARY
+            )
+        except asyncpg.TargetServerAttributeNotMatched as error:
+            if time.monotonic() > until_s:
+                problem = "names a standby, where nothing can be written or listened to"
+                raise ConfigError(setting, problem) from error
+            await asyncio.sleep(_AGAIN_S)
+        except AWAY:
+            return
+        else:
+            connection.terminate()
+            return
 
 
 async def _as_it_is(_: "asyncpg.Connection[asyncpg.Record]") -> None:

@@ -39,6 +39,8 @@ class ColdConnection(web.RequestHandler):
             access_log_class=AccessLog,
             # A packed body is refused; unpacking it first would be for nothing.
             auto_decompress=False,
+            # Nobody who was refused holds a descriptor for a body that never comes.
+            lingering_time=0,
             # The door has read the head before, with a limit of its own.
             max_line_size=MAX_HEAD_BYTES,
             max_field_size=MAX_HEAD_BYTES,

@@ -55,11 +55,11 @@ GUEST_DEADLINE_S = 2.0
 """For a head on a connection that stands in the reserve."""
 
 KEEP_ALIVE_S = 75.0
-USER_TIMEOUT_MS = 20_000
 PROBE_AFTER_S = 15
 PROBE_INTERVAL_S = 5
 """A client that only waits is sent nothing that it could fail to take."""
 
+USER_TIMEOUT_MS = 20_000
 """
 What was sent must be acknowledged in that time, by a peer that may be gone.  The
 kernel looks when it sends again, at intervals that double, so it may be late by
@@ -407,9 +407,9 @@ class Connection(Timed, asyncio.Protocol):
         """Close after the answer to what was asked, or is being asked."""
         if self._unread:
             self.hang_up()
-        elif self._busy:
+        elif self._busy or self._request is not None:
             self._keep_alive = False
-        elif self._request is None:
+        else:
             self._door.wheel.put(self, LAST_REQUEST_S)
 
     def abort(self) -> None:
@@ -563,6 +563,10 @@ class Connection(Timed, asyncio.Protocol):
         if grown > 0 and self._door.held_bytes > MAX_HELD_BYTES:
             if self._busy:
                 self.abort()
+            elif self._request is None:
+                # It may be an EventSource's, which comes back from anything but
+                # the wrong answer.
+                self.hang_up()
             else:
                 problem = "too much has arrived of requests that are not all there"
                 self._refuse(error_answer(UnavailableError(problem)))

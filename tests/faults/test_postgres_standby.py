@@ -13,7 +13,9 @@ from bench.server import Terms
 from bench.soak.standby import REPLICATES, has_all, promote, standby_of
 from gateway.errors import ConfigError, UnavailableError
 from gateway.store.pool import Pool, refuse_standby
+from gateway.telemetry import Metrics
 from local.postgres import Postgres
+from workers.listener import Listener
 from workers.migrate import migrate
 
 
@@ -87,8 +89,29 @@ async def test_no_session_is_opened_on_a_standby_and_its_promotion_is_noticed(se
             await pool.ping()
         with pytest.raises(ConfigError):
             await refuse_standby(standby.url, "DATABASE_URL")
+        waiting = asyncio.ensure_future(refuse_standby(standby.url, "DATABASE_URL"))
+        listener = Listener(
+            standby.url,
+            ring=lambda _: None,
+            look=no_look,
+            notify=pool.notify,
+            metrics=Metrics(),
+            safety_look_s=60,
+        )
+        listening = asyncio.ensure_future(listener.run())
+        done, _ = await asyncio.wait(
+            [listening, asyncio.ensure_future(listener.listening.wait())], timeout=1
+        )
+        assert not done
 
         await promote(standby)
 
         await pool.ping()
-        await refuse_standby(standby.url, "DATABASE_URL")
+        await waiting
+        await listener.listening.wait()
+        listening.cancel()
+        await asyncio.wait([listening])
+
+
+async def no_look() -> None:
+    """Nobody waits for anything."""

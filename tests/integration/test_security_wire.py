@@ -344,6 +344,17 @@ class _Any:
         return lambda *_: None
 
 
+def test_who_is_refused_holds_no_connection_for_a_body_that_never_comes(place):
+    """
+    Else a few hundred of them would take every descriptor from health and ingest.
+    """
+    with place.wire() as wire:
+        wire.sock.settimeout(5)
+        wire.send(b"POST /v1/files HTTP/1.1\r\nHost: g\r\nContent-Length: 999\r\n\r\n")
+
+        assert b"HTTP/1.1 401 " == wire.rest()[:13]
+
+
 def test_labels_are_never_made_from_a_request():
     """Whatever is counted by a label is written in the code, or a table of it."""
     labelled = [

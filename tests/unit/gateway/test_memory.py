@@ -88,6 +88,24 @@ def test_our_own_group_counts_without_page_cache(version_2):
     assert pytest.approx(0.5) == version_2.share()
 
 
+def test_what_the_kernel_can_drop_is_not_in_use(version_2):
+    """
+    After much work with files most of a group may be names of files.
+    """
+    stat = f"slab_reclaimable {60 * MIB}\nslab_unreclaimable {5 * MIB}\n"
+    version_2.group_v2("system.slice/reelready.service", 100 * MIB, 90 * MIB, stat)
+
+    assert pytest.approx(0.3) == version_2.share()
+
+
+def test_where_a_group_is_slowed_down_before_it_is_killed_that_counts(version_2):
+    version_2.group_v2("system.slice/reelready.service", 100 * MIB, 45 * MIB)
+    high = version_2.groups / "system.slice/reelready.service" / "memory.high"
+    high.write_text(f"{50 * MIB}\n")
+
+    assert pytest.approx(0.9) == version_2.share()
+
+
 def test_so_it_does_in_version_1_with_what_is_below_it(version_1):
     version_1.group_v1(
         "system.slice/reelready.service",

@@ -314,6 +314,20 @@ async def test_in_the_reserve_a_head_has_less_time(rooms, at_file):
     assert slow.closing
 
 
+async def test_a_drain_waits_for_the_rest_of_a_body_and_then_closes(rooms):
+    connection, transport = rooms.connect()
+    said = post()
+    connection.data_received(said[:-5])
+    await settle()
+    rooms.door.retire()
+    connection.data_received(said[-5:])
+    await settle()
+
+    assert [200] == statuses(transport.written)
+    assert b"Connection: close" in transport.written
+    assert transport.closing
+
+
 async def test_a_next_head_has_no_more_time_than_the_first(rooms):
     connection, transport = rooms.connect()
     connection.data_received(get())
@@ -348,6 +362,11 @@ async def test_what_is_held_of_unfinished_requests_is_bounded(rooms, monkeypatch
     assert [[]] * 3 == written[:3]
     if kind == "waiting":
         assert [True, True] == [transport.lost for _, transport in clients[3:]]
+    elif kind == "head":
+        # Perhaps an EventSource's: it comes back from that, and from no 503.
+        assert [(True, b"")] * 2 == [
+            (transport.closing, transport.written) for _, transport in clients[3:]
+        ]
     else:
         assert [[503], [503]] == written[3:]
         assert b"Retry-After: " in clients[3][1].written
