@@ -75,7 +75,10 @@ def _soak(parts: list[Part], size: Size) -> Soak:
             failed[part.name] = f"{type(error).__name__}: {error}"
             print(f"  FAILED: {failed[part.name]}", flush=True)
         else:
-            for figure in outcomes[part.name].figures:
+            figures = outcomes[part.name].figures
+            if not any(figure.bar for figure in figures):
+                failed[part.name] = "it judged nothing"
+            for figure in figures:
                 print(f"  {figure}", flush=True)
         seconds[part.name] = round(time.monotonic() - began_s, 1)
     machine = describe([], "")

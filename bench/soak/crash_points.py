@@ -24,7 +24,13 @@ from bench.soak.tab import Tab, until
 _STEP = {Size.SHORT: 60, Size.FULL: 1}
 """Every so manieth line."""
 
+_MANY = {Size.SHORT: 8, Size.FULL: 500}
+"""Lines that a report runs through, at the least."""
+
 _LONGEST = 5000
+_MISSES = 3
+"""In a row: then no gateway came to so many lines."""
+
 _POINTS_OF_A_FILE = 400
 _RETRY_S = 0.05
 _LIMIT_S = 20.0
@@ -58,13 +64,12 @@ class _Gateways:
         """Whether the last one has ended."""
         return self._gone is not None and self._gone.done()
 
-    async def kill(self) -> None:
-        """End the last one."""
+    async def kill(self) -> int:
+        """End the last one, unless it has; returns how it ended."""
         if not self.is_gone:
             with suppress(ProcessLookupError):
                 os.kill(self._pid, signal.SIGKILL)
-        if self._gone is not None:
-            await self._gone
+        return int(await self._gone or b"1") if self._gone is not None else 0
 
 
 class _Run:
@@ -73,6 +78,8 @@ class _Run:
     def __init__(self, stage: Stage, reporter: Reporter, ledger: Ledger) -> None:
         self.points = 0
         self.stuck: list[int] = []
+        self.alone: list[int] = []
+        self.others: list[int] = []
         self.file_ids: list[str] = []
         self._stage = stage
         self._reporter = reporter
@@ -82,12 +89,14 @@ class _Run:
         self._clients: list[Tab | Poller] = []
 
     async def __call__(self, step: int) -> None:
-        for line in range(1, _LONGEST, step):
-            if self.points % _POINTS_OF_A_FILE == 0:
+        misses = 0
+        for number, line in enumerate(range(1, _LONGEST, step)):
+            if number % _POINTS_OF_A_FILE == 0:
                 await self._gateways.start(0)
                 await self._new_file()
                 await self._gateways.kill()
-            if not await self._crash_at(line):
+            misses = 0 if await self._crash_at(line) else misses + 1
+            if misses == _MISSES:
                 break
         self._leave()
         await self._gateways.kill()
@@ -113,7 +122,8 @@ class _Run:
         """Let one gateway crash there; returns whether there is such a line."""
         file_id = self.file_ids[-1]
         await self._gateways.start(line)
-        await until(lambda: all(one.is_open for one in self._clients), limit_s=_LIMIT_S)
+        if not await until(self._ready, limit_s=_LIMIT_S):
+            self.alone.append(line)
         report = asyncio.ensure_future(self._reporter.report(file_id))
         await until(
             lambda: self._gateways.is_gone or (report.done() and self._told()),
@@ -121,6 +131,8 @@ class _Run:
         )
         await asyncio.sleep(0 if self._gateways.is_gone else _SETTLED_S)
         crashed = self._gateways.is_gone
+        if crashed and await self._gateways.kill() != -signal.SIGKILL:
+            self.others.append(line)
         if crashed:
             self.points += 1
             await self._gateways.start(0)
@@ -130,6 +142,9 @@ class _Run:
         await asyncio.wait([report])
         await self._gateways.kill()
         return crashed
+
+    def _ready(self) -> bool:
+        return all(one.is_open for one in self._clients)
 
     def _told(self) -> bool:
         head = self._ledger.heads[self.file_ids[-1]]
@@ -150,7 +165,9 @@ async def _crash_points(size: Size) -> Outcome:
         figures=[
             none("events lost, doubled, reordered or wrong", ledger.faults.total()),
             none("crashes after which someone waited for ever", len(run.stuck)),
-            at_least("crashes", run.points, 5),
+            none("gateways that ended otherwise", len(run.others)),
+            none("crashes before the clients were there", len(run.alone)),
+            at_least("crashes", run.points, _MANY[size]),
             at_least("reports acknowledged", ledger.acknowledged, run.points),
             told("every so manieth line", _STEP[size]),
         ],

@@ -4,7 +4,7 @@ Gateways that kill themselves at one line of their own code.
 `python -m bench.soak.crashing` reads numbers from standard input, one a line.
 For each it forks a gateway that counts the lines it runs in `WATCHED`, from the
 first report on, and is gone by SIGKILL before it runs that many; 0 never is.
-It says the gateway's process id, and in the end how many lines were left.
+It says the gateway's process id, and in the end how that ended.
 """
 
 import os
@@ -78,8 +78,8 @@ def main() -> None:
             _serve(int(said))
             os._exit(0)
         print(pid, flush=True)
-        os.waitpid(pid, 0)
-        print("gone", flush=True)
+        _, status = os.waitpid(pid, 0)
+        print(os.waitstatus_to_exitcode(status), flush=True)
 
 
 if __name__ == "__main__":

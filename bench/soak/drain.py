@@ -7,7 +7,6 @@ Reports go on all the time; nobody may miss one, and nobody may be refused.
 import asyncio
 import json
 import os
-import re
 import signal
 import sys
 import time
@@ -17,6 +16,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.errors import RunError
 from bench.soak.kills import audit
 from bench.soak.ledger import Ledger, percentile
 from bench.soak.part import Figure, Outcome, Part, Size, at_least, at_most, none, told
@@ -34,7 +34,8 @@ _REPORTS_PER_S = 50
 _OPEN_AT_ONCE = 500
 _CALM_S = 2.0
 _LIMIT_S = 120.0
-_READS = re.compile(rb"^reelready_feed_read_seconds_count ([0-9.]+)$", re.MULTILINE)
+_READ_S = 2.0
+_POLL_S = 0.1
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,19 @@ class _Crowd:
             for one in batch:
                 one.come()
             await _in(batch)
+
+    async def all_wait(self) -> None:
+        """
+        Wait until the gateway itself says that everybody waits there.
+
+        Raises:
+            RunError: Not in time.
+        """
+        deadline_s = time.monotonic() + _LIMIT_S
+        while (await self._stage.metrics())["subscribers"] != len(self.clients):
+            if time.monotonic() > deadline_s:
+                raise RunError("not everybody waits")
+            await asyncio.sleep(_POLL_S)
 
     async def report(self) -> None:
         """Say something about one file after the other until cancelled."""
@@ -135,13 +149,15 @@ async def _crowded(stage: Stage, size: Size, ledger: Ledger) -> AsyncIterator[_C
         crowd = _Crowd(stage, _PLANS[size], reporter, ledger)
         try:
             await crowd.come()
+            await crowd.all_wait()
             reporting = asyncio.ensure_future(crowd.report())
             yield crowd
             # A report is told to the end, so that the ledger knows of it.
             await until(lambda: not reporter.under_way, limit_s=_LIMIT_S)
             reporting.cancel()
             await asyncio.wait([reporting])
-            await until(lambda: not reporter.under_way, limit_s=_LIMIT_S)
+            if not reporting.cancelled():
+                reporting.result()
             await crowd.end()
         finally:
             crowd.leave()
@@ -156,16 +172,18 @@ async def _drain(size: Size) -> Outcome:
         asked_s = time.monotonic()
         exit_s = await stage.end_gateway(signal.SIGTERM)
         exit_status = stage.gateway.returncode
+        told_before = ledger.acknowledged
+        await until(
+            lambda: all(one.answers > answers[one] for one in crowd.pollers),
+            limit_s=_READ_S,
+        )
         answered = sum(one.answers > answers[one] for one in crowd.pollers)
         await stage.start_gateway()
-        await until(
-            lambda: (
-                all(tab.is_open and tab.connects > connects[tab] for tab in crowd.tabs)
-                and all(one.is_open for one in crowd.pollers)
-            ),
-            limit_s=_LIMIT_S,
-        )
+        await stage.alive()
+        await until(lambda: _all_back(crowd, connects), limit_s=_LIMIT_S)
+        await crowd.all_wait()
         back_s = time.monotonic() - asked_s
+        meanwhile = ledger.acknowledged - told_before
         byes = sum(
             count
             for said, count in crowd.happened.items()
@@ -181,6 +199,7 @@ async def _drain(size: Size) -> Outcome:
             at_least(
                 "long-polls answered before the exit", answered, len(crowd.pollers)
             ),
+            at_least("reports meanwhile", meanwhile, 1),
             *crowd.judged(),
         ],
         samples={"faults": dict(ledger.faults), "clients": dict(crowd.happened)},
@@ -206,6 +225,7 @@ async def _storm(size: Size) -> Outcome:
         figures=[
             at_most("everybody back after, s", back_s, BACK_S),
             at_most("database reads", reads, len(crowd.file_ids)),
+            at_least("database reads, so that they are counted", reads, 1),
             at_most("an answer meanwhile, p99, s", percentile(answers_s, 0.99), LAG_S),
             none("connections dropped from the accept queue", dropped),
             *crowd.judged(),
@@ -220,8 +240,7 @@ async def _in(clients: list[Tab | Poller]) -> None:
 
 async def _reads(stage: Stage) -> int:
     """How often the table was read for clients, so far."""
-    found = _READS.search(await stage.ask("/metrics"))
-    return int(float(found[1])) if found else 0
+    return (await stage.metrics())["feed_read_seconds_count"]
 
 
 def _all_back(crowd: _Crowd, connects: dict[Tab, int]) -> bool:

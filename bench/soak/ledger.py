@@ -10,6 +10,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from zlib import crc32
 
+from bench.errors import RunError
+
 
 class Ledger:
     """
@@ -59,6 +61,11 @@ class Ledger:
         if self._seen[file_id].setdefault(seq, said) != said:
             self.faults["two clients were told different things"] += 1
 
+    def finish(self, file_id: str, last: int) -> None:
+        """Judge whether a client that was told of the end has everything."""
+        if last < self.heads.get(file_id, 0):
+            self.faults["an end was told too early"] += 1
+
     def audit(self, file_id: str, events: Iterable[tuple[int, int, bytes]]) -> None:
         """
         Compare everything said of a file with its table.
@@ -103,6 +110,13 @@ class CatchUp:
 
 
 def percentile(samples: list[float], part: float) -> float:
-    """The sample below which `part` of them lie; 0 of none."""
+    """
+    The sample below which `part` of them lie.
+
+    Raises:
+        RunError: There is none, which is no figure at all.
+    """
+    if not samples:
+        raise RunError("nothing was measured")
     ranked = sorted(samples)
-    return ranked[min(len(ranked) - 1, int(len(ranked) * part))] if ranked else 0.0
+    return ranked[min(len(ranked) - 1, int(len(ranked) * part))]

@@ -11,4 +11,4 @@ def totals(text: str) -> dict[str, int]:
     found: Counter[str] = Counter()
     for name, value in _METRIC.findall(text):
         found[name] += int(float(value))
-    return found
+    return dict(found)

@@ -128,5 +128,7 @@ class Poller(asyncio.Protocol):
         self.is_done = said.final
         if not said.final:
             self._ask()
-        elif self._transport is not None:
+            return
+        self._ledger.finish(self.file_id, self.last)
+        if self._transport is not None:
             self._transport.close()

@@ -173,8 +173,29 @@ class Stage:
         return b""
 
     async def metrics(self) -> dict[str, int]:
-        """Read what the gateway counts."""
-        return totals((await self.ask("/metrics")).decode())
+        """
+        Read what the gateway counts.
+
+        Raises:
+            RunError: It does not say.
+        """
+        answer = await self.ask("/metrics")
+        if not answer.startswith(b"HTTP/1.1 200"):
+            raise RunError(f"no metrics: {self.children.last_words('gateway')}")
+        return totals(answer.decode())
+
+    async def alive(self) -> None:
+        """
+        Wait until the gateway serves.
+
+        Raises:
+            RunError: It does not.
+        """
+        deadline_s = time.monotonic() + _BACK_S
+        while not (await self.ask("/healthz")).startswith(b"HTTP/1.1 200"):
+            if time.monotonic() > deadline_s:
+                raise RunError(f"not alive: {self.children.last_words('gateway')}")
+            await asyncio.sleep(_POLL_S)
 
     def pids(self) -> list[int]:
         """Processes of the newest gateway."""

@@ -135,6 +135,7 @@ class Tab(asyncio.Protocol):
             self.is_open = True
         elif status == b"204":
             self.is_done = True
+            self._ledger.finish(self.file_id, self.last)
         else:
             self.is_dead = True
 

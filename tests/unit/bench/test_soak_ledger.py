@@ -4,6 +4,7 @@ from collections import Counter
 
 import pytest
 
+from bench.errors import RunError
 from bench.soak.ledger import CatchUp, Ledger, percentile
 from bench.soak.poller import Poller
 from bench.soak.tab import Tab
@@ -90,6 +91,18 @@ def test_a_tab_takes_what_a_browser_would_wherever_the_bytes_are_cut():
     assert not ledger.faults
 
 
+def test_an_end_that_is_told_too_early_is_a_fault(ledger):
+    tab = Tab(1, FILE, "t", ledger, Counter())
+    poller = Poller(1, FILE, "t", ledger, Counter())
+
+    tab.data_received(b"HTTP/1.1 204 No Content\r\n\r\n")
+    body = b'{"events":[],"after":2,"final":true}'
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body)
+    poller.data_received(head + body)
+
+    assert {"an end was told too early": 2} == ledger.faults
+
+
 @pytest.mark.parametrize(("status", "ends"), [(b"204", "is_done"), (b"503", "is_dead")])
 def test_a_tab_never_comes_back_from_what_a_browser_does_not(status, ends):
     tab = Tab(1, FILE, "t", Ledger(), Counter())
@@ -117,8 +130,9 @@ def test_a_percentile_is_one_of_the_samples():
     catch_up.reached()
 
     assert 1 == len(catch_up.samples_s)
-    assert (0.0, 5.0, 10.0) == (
-        percentile([], 0.99),
+    with pytest.raises(RunError):
+        percentile([], 0.99)
+    assert (5.0, 10.0) == (
         percentile([1.0, 5.0, 3.0], 0.99),
         percentile([float(n) for n in range(11)], 0.99),
     )
