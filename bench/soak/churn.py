@@ -20,7 +20,7 @@ from bench.procfs import pss_kib
 from bench.server import Running, Terms
 from bench.soak.crowd import MAX_EVENTS_OF_A_FILE, POSTS_PER_S, ROLES, Crowd
 from bench.soak.metrics import totals
-from bench.soak.part import Figure, Outcome, Part, Size, at_most, none, told
+from bench.soak.part import Figure, Outcome, Part, Size, at_least, at_most, none, told
 from local.environment import LOOPBACK
 
 _FILES = 500
@@ -78,7 +78,7 @@ async def _churn(size: Size) -> Outcome:
         end = await _settled(running, databases, crowd, began_s)
         _say("end", end)
     return Outcome(
-        figures=judged(base, end, crowd),
+        figures=judged(base, end, crowd, least_followed=_sent(seconds, held) / 2),
         samples={
             "roles": ROLES,
             "base": base,
@@ -89,8 +89,23 @@ async def _churn(size: Size) -> Outcome:
     )
 
 
-def judged(base: State, end: State, crowd: Crowd) -> list[Figure]:
-    """Compare what is left with what there was."""
+def _sent(seconds: float, held: int) -> float:
+    """How many events a crowd's readers are sent, about, of files that are not hot."""
+    readers = held * ROLES["reader"] / sum(ROLES.values())
+    return seconds * POSTS_PER_S / 2 * readers / _FILES
+
+
+def judged(
+    base: State, end: State, crowd: Crowd, *, least_followed: float
+) -> list[Figure]:
+    """
+    Compare what is left with what there was.
+
+    Args:
+        least_followed: Events that readers must have read, besides the first of
+            each connection.
+    """
+    never_came = [n for why, n in crowd.counts.items() if why.startswith("connect: ")]
     return [
         *(
             at_most(f"{name} left", getattr(end, name), getattr(base, name))
@@ -101,7 +116,13 @@ def judged(base: State, end: State, crowd: Crowd) -> list[Figure]:
         at_most("memory left, of the base line", end.pss_kib / base.pss_kib, 1.1),
         none("events lost or doubled", crowd.gaps),
         none("reports refused", crowd.counts["reports refused"]),
+        none("clients that never connected", sum(never_came)),
         told("events read", crowd.counts["events read"]),
+        at_least(
+            "events read that followed the first of a connection",
+            crowd.counts["events that followed"],
+            least_followed,
+        ),
     ]
 
 

@@ -211,6 +211,7 @@ class Crowd:
         for found in _ID.findall(whole + mark):
             seq = int(found)
             self.counts["events read"] += 1
+            self.counts["events that followed"] += client.seen > 0
             if client.seen and seq != client.seen + 1:
                 self.gaps += 1
             client.seen = seq

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 
 from bench.server import post
 from bench.soak.held import complaints, held, left
-from bench.soak.part import Outcome, Part, Size, none, told
+from bench.soak.part import Outcome, Part, Size, at_least, none, told
 from bench.soak.stage import Stage
 from bench.soak.volley import CONNECTIONS, Line
 from gateway.auth import SIGNATURE_TOLERANCE_S, Signatures, WatchTokens
@@ -27,6 +27,9 @@ _TRIES = {Size.SHORT: (6_000, 2_000), Size.FULL: (900_000, 100_000)}
 
 _TOKENS_OF = 10
 """One of so many tries at `gateway.auth` is a watch token."""
+
+_REPLAYS_OF = 15
+"""At least one of so many over the wire; there are fourteen kinds."""
 
 _BATCH = 8
 _GENUINE = 20
@@ -58,6 +61,11 @@ async def _forged(size: Size) -> Outcome:
         figures=[
             told("tries at gateway.auth", inside),
             told("tries over the wire", wire.tried),
+            at_least(
+                "replays over the wire, answered as the first time",
+                wire.answers["the same again: 200"],
+                wire.tried // _REPLAYS_OF,
+            ),
             none("accepted by gateway.auth", accepted),
             none("accepted over the wire", wire.accepted),
             none("events or webhook-ids they left", after - before),

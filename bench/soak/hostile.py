@@ -16,13 +16,16 @@ from itertools import islice
 from bench.server import post
 from bench.soak.held import complaints, held, left
 from bench.soak.mutating import mutated
-from bench.soak.part import Outcome, Part, Size, none, told
+from bench.soak.part import Outcome, Part, Size, at_least, none, told
 from bench.soak.stage import Stage
 from bench.soak.volley import CONNECTIONS, Line, throw
 
 _TRIES = {Size.SHORT: 3_000, Size.FULL: 1_000_000}
 _BASE_OF = 10
 """After so large a part of all tries, what is held is the base line."""
+
+_READ, _PARSED = 0.2, 0.1
+"""Of all tries: answers of 200, and of 422; the rest may end at the door."""
 
 _BATCH = 8
 _THROWS = 2
@@ -60,6 +63,7 @@ async def _hostile(size: Size) -> Outcome:
         await stage.start_gateway()
         await stage.ready()
         crowd = _Crowd(stage)
+        fresh = await held(stage)
         crowd.come(tries // _BASE_OF)
         base = await held(stage)
         crowd.come(tries - crowd.tried)
@@ -70,12 +74,16 @@ async def _hostile(size: Size) -> Outcome:
             told("tries", crowd.tried),
             told("of them, whole requests", crowd.tried - crowd.broken),
             told("answers", crowd.answers.total()),
+            at_least("answers of 200", crowd.answers[200], _READ * tries),
+            at_least("answers of 422", crowd.answers[422], _PARSED * tries),
             none("server errors seen", crowd.server_errors),
             none("lines of complaint", len(wrongs)),
             *left(base, end),
+            told("memory left, of that before any", end.pss_kib / fresh.pss_kib),
         ],
         samples={
             "answers": {str(one): n for one, n in sorted(crowd.answers.items())},
+            "fresh": fresh,
             "base": base,
             "end": end,
             "log": wrongs[:50],

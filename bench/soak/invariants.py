@@ -1,5 +1,5 @@
 """
-The 22 invariants over a million steps, in whatever order a seed takes them.
+21 of the 22 invariants over a million steps, in whatever order a seed takes them.
 
 Without sockets, database and clock, see `bench.invariants`; the same machine is
 driven by Hypothesis in the unit tests, and its judges are those of this part.
@@ -18,6 +18,9 @@ _SIZES = {Size.SHORT: (2_000, 60.0), Size.FULL: (1_000_000, 600.0)}
 """Steps, and the seconds after which no other episode begins."""
 
 _MAX_BROKEN = 10
+_JUDGED_OF = 100
+"""Each invariant is judged at least once in so many steps."""
+
 _ELSEWHERE = {19}
 """The reconciler is no matter of the machine: the part `upstream` has it."""
 
@@ -47,7 +50,11 @@ def _run(steps: int, most_s: float, seed: int) -> Outcome:
         figures=[
             at_least("steps", episodes * EPISODE_STEPS, steps),
             none("invariants broken", len(broken)),
-            at_least("times each was judged, at least", min(times.values()), 1),
+            at_least(
+                "times each was judged, at least",
+                min(times.values()),
+                steps // _JUDGED_OF,
+            ),
             told("judgements", times.total()),
             told("steps a second", episodes * EPISODE_STEPS / taken_s),
         ],
@@ -63,6 +70,6 @@ def _run(steps: int, most_s: float, seed: int) -> Outcome:
 ANY_ORDER = Part(
     name="invariants",
     rows="A3",
-    about="a million steps in any order, and all 22 invariants hold",
+    about="a million steps in any order: 21 invariants hold; `upstream` has the 22nd",
     run=_invariants,
 )

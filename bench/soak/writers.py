@@ -31,6 +31,9 @@ _STEPS = ("read", "write", "commit")
 _REPORTS = 2
 """Of each writer in each schedule; its batch has one for each file."""
 
+_OVERLAPS = 0.2
+"""In so large a part of the schedules, at least, one overtakes the other."""
+
 _LOCKED_S = 0.003
 """A step that takes longer waits for a lock, and the next one is due."""
 
@@ -43,15 +46,19 @@ class _Writer(Append):
 
     Attributes:
         attempt: The last one it spoke of; no other writer does.
+        steps: How many it took.
+        batches: How many it was about to write, one again when it was overtaken.
     """
 
     def __init__(self, pool: Pool, number: int) -> None:
         super().__init__(pool, {})
         self.attempt = number
+        self.steps = self.batches = 0
         self.allowed = asyncio.Semaphore(0)
         self.idle = asyncio.Event()
 
     async def _write(self, connection: Connection, work: object) -> None:
+        self.batches += 1
         await self._step()
         await super()._write(connection, work)  # type: ignore[arg-type]
 
@@ -65,6 +72,7 @@ class _Writer(Append):
     async def _step(self) -> None:
         self.idle.set()
         await self.allowed.acquire()
+        self.steps += 1
 
 
 class _Reader:
@@ -163,12 +171,21 @@ async def _writers(size: Size) -> Outcome:
                 random.shuffle(order)
                 for answer in await _schedule(writers, reader, file_ids, order):
                     answers[answer.outcome] += 1
+    due = _SCHEDULES[size] * _WRITERS * _REPORTS
+    steps = sum(writer.steps for writer in writers)
+    overtaken = sum(writer.batches for writer in writers) - due
     applied = answers[ReportOutcome.APPLIED]
     return Outcome(
         figures=[
             none("events skipped, doubled or out of order", reader.faults.total()),
             none("events that were acknowledged and not read", applied - reader.events),
             at_least("events read", reader.events, _SCHEDULES[size]),
+            at_least("steps that the writers took", steps, due * len(_STEPS)),
+            at_least(
+                "batches that the other writer overtook",
+                overtaken,
+                _SCHEDULES[size] * _OVERLAPS,
+            ),
             told("schedules", _SCHEDULES[size]),
         ],
         samples={"answers": dict(answers), "faults": dict(reader.faults)},

@@ -38,7 +38,8 @@ def client():
 
 
 def missed(base, end, crowd):
-    return [str(figure) for figure in judged(base, end, crowd) if not figure.holds]
+    figures = judged(base, end, crowd, least_followed=crowd.counts["reports sent"])
+    return [str(figure) for figure in figures if not figure.holds]
 
 
 def test_a_server_that_is_as_before_misses_nothing(crowd):
@@ -65,6 +66,17 @@ def test_who_never_goes_is_found_though_the_base_line_had_it_too(crowd):
     stuck = msgspec.structs.replace(BASE, subscribers=1)
 
     assert ["subscribers left: 1 (0) MISSED"] == missed(stuck, stuck, crowd)
+
+
+def test_a_crowd_that_never_was_there_shows_nothing(crowd):
+    crowd.counts.update(
+        {"reports sent": 2, "events that followed": 1, "connect: EMFILE": 3}
+    )
+
+    assert [
+        "clients that never connected: 3 (0) MISSED",
+        "events read that followed the first of a connection: 1 (>= 2) MISSED",
+    ] == missed(BASE, BASE, crowd)
 
 
 def test_lost_and_doubled_events_are_seen_wherever_the_bytes_are_cut(crowd, client):
