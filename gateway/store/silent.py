@@ -34,17 +34,23 @@ returning f.state, f.jobs, f.progressed_at, now() - over as late, f.deadline_at
 
 # A little more than twice the silence: files that fell silent together are not
 # looked at together for ever.  Who was heard of meanwhile has another time already.
+# Reports lock in the order of ids, and so they are never waited for: whoever is
+# locked is just heard of.
 _PUT_OFF = """
-update files f
-set deadline_at = least(over, now() + least(now() - since, $5) * (1 + random() / 5))
-from (
-    select id, again_at, since, since + l.life as over
-    from unnest($1::text[], $2::timestamptz[]) as c (id, again_at)
-    join files using (id)
-    join unnest($3::text[], $4::interval[]) as l (name, life) on l.name = status
+with looked as materialized (
+    select id, over, now() + least(now() - since, $6) * (1 + random() / 5) as later
+    from unnest($1::text[], $2::timestamptz[], $3::boolean[]) as c (id, again_at, late)
+    join files f using (id)
+    join unnest($4::text[], $5::interval[]) as l (name, life) on l.name = status
     cross join lateral (select (state->>'updated_at')::timestamptz as since) s
-) looked
-where f.id = looked.id and f.deadline_at = again_at and over > now()
+    cross join lateral (select case when not late then since + l.life end as over) o
+    where f.deadline_at = again_at
+    order by id
+    for update of f skip locked
+)
+update files f set deadline_at = least(over, later)
+from looked
+where f.id = looked.id
 """
 
 
@@ -114,7 +120,8 @@ class Silent:
         """
         Leave files alone for a while that were looked into and are as they were.
 
-        Those whose time is over are not: they are found again.
+        They are found again when their time is over; those that live on though
+        it was over already, as if it were not.
 
         Raises:
             UnavailableError: The database is away.
@@ -124,6 +131,7 @@ class Silent:
                 _PUT_OFF,
                 [file.record.state.id for file in files],
                 [file.again_at for file in files],
+                [file.late >= timedelta(0) for file in files],
                 list(self._deadlines),
                 list(self._deadlines.values()),
                 self._longest,

@@ -312,6 +312,54 @@ async def test_who_was_heard_of_meanwhile_is_not_put_off(database_url, make_gate
         assert before == await gateway.fetch(look_at, file_id)
 
 
+async def test_whoever_is_just_heard_of_is_neither_put_off_nor_waited_for(
+    own_gateway, pool
+):
+    """A report that waits for other files, and has locked this one, is no deadlock."""
+    gateway = own_gateway
+    file_ids = [await gateway.new_file() for _ in range(2)]
+    silent = Silent(pool, gateway.config.deadlines, again=AGAIN, longest=LONGEST)
+    found = []
+    while len(found) < 2:
+        found += await silent.claim(10)
+        await asyncio.sleep(0.05)
+    free, locked = file_ids
+    look_at = "select deadline_at - now() from files where id = $1"
+
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute("select from files where id = $1 for update", locked)
+        async with asyncio.timeout(5):
+            await silent.put_off(found)
+
+    ((free_in,),) = await gateway.fetch(look_at, free)
+    ((locked_in,),) = await gateway.fetch(look_at, locked)
+    assert free_in < AGAIN / 2 < locked_in < AGAIN
+
+
+async def test_a_job_that_lives_past_its_deadline_is_let_be_as_long_as_others(
+    own_gateway, pool
+):
+    """
+    Else it would be found again while another worker remembers that it had no
+    answer about it.
+    """
+    gateway = own_gateway
+    file_id = await gateway.new_file()
+    await gateway.fetch(
+        "update files set deadline_at = now() - interval '1 s', state ="
+        " jsonb_set(state::jsonb, '{updated_at}', to_jsonb(now() - interval '3 h'))"
+    )
+
+    alive = Upstream(**{file_id: Finding(alive=True)})
+    await swept(1, reconciler(gateway, pool, alive))
+    ((next_in,),) = await gateway.fetch(
+        "select deadline_at - now() from files where id = $1", file_id
+    )
+
+    assert "awaiting_upload" == (await gateway.state(file_id))["status"]
+    assert LONGEST - timedelta(seconds=5) < next_in < 1.2 * LONGEST
+
+
 async def test_files_that_are_heard_of_or_have_ended_are_not_found(gateway):
     ended, heard = await gateway.new_file(), await gateway.new_file()
     await gateway.fetch(
