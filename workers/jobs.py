@@ -55,6 +55,7 @@ class Jobs:
         self._mediaconvert = mediaconvert
         self._source = source
         self._next_call_s = 0.0
+        self._turn = asyncio.Lock()
 
     async def listed(self, files: Sequence[FileRecord]) -> dict[FileId, Job | None]:
         """
@@ -127,11 +128,16 @@ class Jobs:
         return []
 
     async def _call(self, operation: str, **query: Any) -> Mapping[str, Any]:
-        """Call when it is our turn: apart, and not in step with other workers."""
-        now_s = asyncio.get_running_loop().time()
-        turn_s = max(now_s, self._next_call_s)
-        self._next_call_s = turn_s + random.uniform(0.5, 1.5) / CALLS_PER_SECOND  # noqa: S311 - no secret
-        await asyncio.sleep(turn_s - now_s)
+        """
+        Call when it is our turn: apart, and not in step with other workers.
+
+        Whoever gives up before leaves its turn to the next.
+        """
+        clock = asyncio.get_running_loop().time
+        async with self._turn:
+            await asyncio.sleep(self._next_call_s - clock())
+            apart_s = random.uniform(0.5, 1.5) / CALLS_PER_SECOND  # noqa: S311 - no secret
+            self._next_call_s = clock() + apart_s
         answer: Mapping[str, Any] = await getattr(self._mediaconvert, operation)(
             **query
         )

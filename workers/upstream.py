@@ -27,6 +27,7 @@ from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
 from botocore.exceptions import BotoCoreError, ClientError
 from msgspec import Struct
+from msgspec.structs import replace
 
 from gateway.config import Config
 from gateway.errors import ConfigError, InvalidError
@@ -47,9 +48,14 @@ At a time, of MediaConvert and of others: those must not wait for its pace.  On
 top of it the clients slow down when AWS says so.
 """
 
-MAX_QUESTION_S = 30.0
+MAX_QUESTION_S = 29.0
+"""Two fit into `MAX_ASK_S`: a list that hangs, and then what is asked one by one."""
+
 MAX_ASK_S = 60.0
 """For all questions of one sweep: what hangs must not hold up every file."""
+
+MAX_INVOKE_S = 15.0
+"""For all uploads of one sweep that the converter is told of again."""
 
 _AWAY = (BotoCoreError, ClientError, OSError, TimeoutError)
 _PART = 16 * 1024
@@ -67,12 +73,15 @@ class Finding(Struct, frozen=True):
         alive: Whether a job is still at it, so that silence is no end.
         unstarted: Whether the upload is there and no job is.
         unknown: Why nothing could be learned; None: it was.
+        unasked: Whether nothing could be learned because our own time was over,
+            which says nothing of AWS.
     """
 
     reports: tuple[Report, ...] = ()
     alive: bool = False
     unstarted: bool = False
     unknown: str | None = None
+    unasked: bool = False
 
 
 class Upstream:
@@ -127,7 +136,8 @@ class Upstream:
         """
         Learn what became of files, a finding for each; what goes wrong is one, too.
 
-        Takes `MAX_ASK_S` at most: what is not answered by then is unknown.
+        Takes `MAX_ASK_S` at most: what is not answered by then is unknown, and
+        unasked unless AWS answered none of its kind.
         """
         until_s = asyncio.get_running_loop().time() + MAX_ASK_S
         listed: dict[FileId, Job | None] = {}
@@ -135,9 +145,21 @@ class Upstream:
             listed = await self._jobs.listed(
                 [one for one in files if one.state.status is not Status.AWAITING_UPLOAD]
             )
-        return await asyncio.gather(
+        findings = await asyncio.gather(
             *(self._finding(file, listed, until_s) for file in files)
         )
+        asked = list(zip(map(_waits_for_upload, files), findings, strict=True))
+        mute = {
+            kind: _is_mute([finding for of, finding in asked if of is kind])
+            for kind in (True, False)
+        }
+        unasked = sum(one.unasked and not mute[kind] for kind, one in asked)
+        if unasked:
+            _log.warning("no time to ask about %s of %s files", unasked, len(files))
+        return [
+            replace(finding, unasked=finding.unasked and not mute[kind])
+            for kind, finding in asked
+        ]
 
     async def convert(self, states: Iterable[FileState]) -> None:
         """
@@ -147,7 +169,7 @@ class Upstream:
         """
         if not self._converter:
             return
-        until_s = asyncio.get_running_loop().time() + MAX_ASK_S
+        until_s = asyncio.get_running_loop().time() + MAX_INVOKE_S
         await asyncio.gather(*(self._invoke(state, until_s) for state in states))
 
     async def _invoke(self, state: FileState, until_s: float) -> None:
@@ -162,35 +184,37 @@ class Upstream:
     async def _finding(
         self, file: FileRecord, listed: Mapping[FileId, Job | None], until_s: float
     ) -> Finding:
-        waits_for_upload = file.state.status is Status.AWAITING_UPLOAD
-        turns = self._turns if waits_for_upload else self._job_turns
+        turns = self._turns if _waits_for_upload(file) else self._job_turns
         async with self._question(file.state.id, turns, until_s) as problems:
             return await self._ask(file, listed)
-        return Finding(unknown=problems[0])
+        return problems[0]
 
     @asynccontextmanager
     async def _question(
         self, about: str, turns: asyncio.Semaphore, until_s: float
-    ) -> AsyncIterator[list[str]]:
+    ) -> AsyncIterator[list[Finding]]:
         """Ask when it is our turn; what goes wrong is logged, and put on the list."""
-        problems: list[str] = []
+        problems: list[Finding] = []
         async with turns:
             now_s = asyncio.get_running_loop().time()
+            limit = asyncio.timeout_at(min(until_s, now_s + MAX_QUESTION_S))
             try:
-                async with asyncio.timeout_at(min(until_s, now_s + MAX_QUESTION_S)):
+                async with limit:
                     yield problems
             except _AWAY as problem:
                 why = " ".join(str(problem).split()) or type(problem).__name__
-                _log.warning("cannot ask about %s: %s", about, why)
-                problems.append(why)
+                unasked = limit.expired() and limit.when() == until_s
+                if not unasked:
+                    _log.warning("cannot ask about %s: %s", about, why)
+                problems.append(Finding(unknown=why, unasked=unasked))
             except Exception as problem:  # noqa: BLE001 - one odd answer must not hold up other files
                 _log.exception("cannot understand what is said of %s", about)
-                problems.append(type(problem).__name__)
+                problems.append(Finding(unknown=type(problem).__name__))
 
     async def _ask(
         self, file: FileRecord, listed: Mapping[FileId, Job | None]
     ) -> Finding:
-        if file.state.status is Status.AWAITING_UPLOAD:
+        if _waits_for_upload(file):
             return await self._ask_for_upload(file.state)
         job = (
             listed[file.state.id]
@@ -295,6 +319,17 @@ class Upstream:
                 }
             ]
         }
+
+
+def _waits_for_upload(file: FileRecord) -> bool:
+    return file.state.status is Status.AWAITING_UPLOAD
+
+
+def _is_mute(findings: Sequence[Finding]) -> bool:
+    """Whether AWS failed whoever it was asked about, and so would the others."""
+    return all(one.unknown for one in findings) and not all(
+        one.unasked for one in findings
+    )
 
 
 def _last_moment(job: Job) -> datetime:

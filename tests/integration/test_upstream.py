@@ -321,9 +321,16 @@ async def test_aws_that_is_away_is_no_answer(aws):
 
 
 async def test_aws_that_never_answers_costs_a_bounded_time(aws, monkeypatch):
-    """Of many questions, too: each waits for its turn, and then hangs."""
-    monkeypatch.setattr(upstream_module, "MAX_ASK_S", 1.0)
-    files = [FileRecord(state=file_state()) for _ in range(50)]
+    """
+    Of many questions, too: each waits for its turn, and then hangs.
+
+    That there is no time for all of them is the fault of AWS.
+    """
+    monkeypatch.setattr(upstream_module, "MAX_ASK_S", 2.0)
+    monkeypatch.setattr(upstream_module, "MAX_QUESTION_S", 0.9)
+    monkeypatch.setattr(upstream_module, "MAX_INVOKE_S", 1.0)
+    waiting = [FileRecord(state=file_state()) for _ in range(25)]
+    files = [*waiting, *(converting(f"1700000000000-{n:06}") for n in range(25))]
     with socket.create_server(("127.0.0.1", 0), backlog=200) as mute:
         url = f"http://127.0.0.1:{mute.getsockname()[1]}"
         aws(s3=url, mediaconvert=url, **{"lambda": url})
@@ -333,7 +340,27 @@ async def test_aws_that_never_answers_costs_a_bounded_time(aws, monkeypatch):
                 await upstream.convert([file.state for file in files])
 
     assert 50 == len(findings)
-    assert all(finding.unknown for finding in findings)
+    assert all(finding.unknown and not finding.unasked for finding in findings)
+
+
+async def test_what_our_own_pace_leaves_no_time_for_is_unasked(
+    aws, monkeypatch, tmp_path
+):
+    """And whoever gave up does not hold up the next sweep."""
+    async with waiting_room(tmp_path) as room:
+        aws(mediaconvert=room.url)
+        silent = [converting(await submit(room)) for _ in range(60)]
+        monkeypatch.setattr(jobs, "MIN_FILES_PER_PAGE", 1000)
+        monkeypatch.setattr(jobs, "CALLS_PER_SECOND", 10.0)
+        monkeypatch.setattr(upstream_module, "MAX_ASK_S", 2.0)
+        async with Upstream(config()) as upstream:
+            sweeps = [await upstream.ask(silent) for _ in range(2)]
+
+    for findings in sweeps:
+        assert {(True, False), (False, True)} == {
+            (finding.alive, finding.unasked) for finding in findings
+        }
+        assert all(bool(finding.unknown) is finding.unasked for finding in findings)
 
 
 async def test_uploads_do_not_wait_for_the_pace_of_mediaconvert(

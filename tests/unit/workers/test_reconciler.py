@@ -13,18 +13,24 @@ from tests.unit.gateway.fakes import NOW, record, settle
 from workers import reconciler
 from workers.reconciler import (
     AGAIN,
+    LONGEST_SILENCE,
     MAX_JOB_AGE,
     MAX_SWEEP_FILES,
     PATIENCE,
     SWEEP_INTERVAL_S,
+    UNANSWERED_LIFE,
     Reconciler,
     _ending,
 )
-from workers.upstream import MAX_ASK_S, SENDER, Finding
+from workers.upstream import MAX_ASK_S, MAX_INVOKE_S, SENDER, Finding
 
 SILENT = [status for status in Status if not status.terminal]
 SECOND = timedelta(seconds=1)
 OVER, NOT_OVER = SECOND, -SECOND
+LONG_OVER = timedelta(hours=7)
+AWAY = Finding(unknown="AWS is away")
+ALIVE = Finding(alive=True)
+UNASKED = Finding(unknown="TimeoutError", unasked=True)
 UPLOADED = Report(type=ReportType.UPLOADED, occurred_at=NOW, sender=SENDER)
 PROGRESS = Report(type=ReportType.PROGRESS, occurred_at=NOW, sender=SENDER)
 COMPLETED = Report(type=ReportType.COMPLETED, occurred_at=NOW, sender=SENDER)
@@ -45,6 +51,7 @@ class Fakes:
         self.put: list[SilentFile] = []
         self.rejected: set[str] = set()
         self.away = False
+        self.now_s = 0.0
 
     async def claim(self, limit: int) -> list[SilentFile]:
         assert MAX_SWEEP_FILES == limit
@@ -69,7 +76,7 @@ class Fakes:
         return [Answer(self.outcome, Seq(2)) for _ in batch]
 
     def reconciler(self) -> Reconciler:
-        return Reconciler(self, self, self.append)
+        return Reconciler(self, self, self.append, lambda: self.now_s)
 
     @property
     def said(self) -> list[ReportType]:
@@ -112,20 +119,20 @@ async def test_a_file_is_ended_only_as_it_was_found():
 
     assert 2 == await fakes.reconciler().sweep()
 
-    assert [("f-1", 2), ("f-2", 7)] == [
+    assert {("f-1", 2), ("f-2", 7)} == {
         (one.file_id, one.if_seq) for one in fakes.written
-    ]
+    }
 
 
 @pytest.mark.parametrize(
     ("late", "finding", "ends"),
     [
         (NOT_OVER, Finding(), False),
-        (NOT_OVER, Finding(unknown="AWS is away"), False),
+        (NOT_OVER, AWAY, False),
         (OVER, Finding(), True),
         (OVER, Finding(unstarted=True), True),
-        (OVER, Finding(unknown="AWS is away"), False),
-        (PATIENCE + SECOND, Finding(unknown="AWS is away"), True),
+        (LONG_OVER, AWAY, False),
+        (LONG_OVER, UNASKED, False),
         (OVER, Finding(reports=(PROGRESS,), alive=True), False),
         (MAX_JOB_AGE + SECOND, Finding(reports=(PROGRESS,), alive=True), True),
         # It said what is known already: nothing can come of asking again.
@@ -144,13 +151,94 @@ async def test_when_silence_is_the_end(late, finding, ends):
 
 def test_a_file_ends_ten_minutes_after_its_deadline_whatever_aws_does():
     """
-    It is found once more before its patience is over, and then again; meanwhile
-    one sweep asks and invokes, and the next one asks.
+    Its deadline passes when a sweep has begun, so it waits for that to be over.  It
+    is found once more before its patience is over; when it may be found again,
+    another sweep has begun, and then it is asked about for the last time.
     """
     asking = timedelta(seconds=MAX_ASK_S)
-    rests = timedelta(seconds=1.2 * SWEEP_INTERVAL_S)
+    sweep = asking + timedelta(seconds=MAX_INVOKE_S + 1.2 * SWEEP_INTERVAL_S)
 
-    assert PATIENCE + max(AGAIN, 2 * asking + rests) + asking <= timedelta(minutes=10)
+    assert sweep + PATIENCE + AGAIN + sweep + asking <= timedelta(minutes=10)
+
+
+def test_that_there_was_no_answer_is_remembered_until_it_ends_a_file():
+    """And no longer than until one that another worker was answered about is back."""
+    sweep = timedelta(seconds=MAX_ASK_S + MAX_INVOKE_S + 1.2 * SWEEP_INTERVAL_S)
+    longest = LONGEST_SILENCE * timedelta(minutes=2)
+
+    assert PATIENCE + AGAIN + sweep < UNANSWERED_LIFE <= longest
+
+
+async def swept_after(minutes: float, fakes, worker, finding, **changes) -> bool:
+    """Sweep later; returns whether the file was ended."""
+    fakes.now_s += 60 * minutes
+    fakes.found, fakes.finding, fakes.written = (
+        [[silent(late=LONG_OVER, **changes)]],
+        finding,
+        [],
+    )
+    await worker.sweep()
+    return ReportType.FAILED in fakes.said
+
+
+async def test_patience_begins_when_aws_does_not_answer_and_not_at_the_deadline():
+    fakes = Fakes()
+    worker = fakes.reconciler()
+
+    assert [False, False, False, True] == [
+        await swept_after(2, fakes, worker, AWAY) for _ in range(4)
+    ]
+
+
+@pytest.mark.parametrize("changes", [{}, {"seq": 2}])
+async def test_whoever_was_heard_of_has_all_patience_again(changes):
+    fakes = Fakes()
+    worker = fakes.reconciler()
+    answer = AWAY if changes else ALIVE
+
+    assert not await swept_after(0, fakes, worker, AWAY)
+    assert not await swept_after(3, fakes, worker, answer, **changes)
+    assert not await swept_after(2, fakes, worker, AWAY, **changes)
+
+
+async def test_what_there_was_no_time_to_ask_is_no_answer():
+    """Nor is anything that was said before forgotten for it."""
+    fakes = Fakes()
+    worker = fakes.reconciler()
+
+    assert not any([await swept_after(2, fakes, worker, UNASKED) for _ in range(3)])
+    assert not await swept_after(2, fakes, worker, AWAY)
+    assert not await swept_after(2, fakes, worker, UNASKED)
+    assert await swept_after(3, fakes, worker, AWAY)
+
+
+async def test_a_file_that_was_away_for_long_has_all_patience_again():
+    """Another worker was answered about it."""
+    fakes = Fakes()
+    worker = fakes.reconciler()
+
+    assert not await swept_after(0, fakes, worker, AWAY)
+    assert not await swept_after(8, fakes, worker, AWAY)
+    assert 1 == len(worker._unanswered_s)
+
+
+async def test_when_there_is_no_time_for_all_it_is_not_always_for_the_same():
+    found = many(50)
+    asked = []
+    fakes = Fakes(list(found), list(found))
+
+    async def ask(files):
+        asked.append([file.state.id for file in files])
+        return [UNASKED for _ in files]
+
+    fakes.ask = ask
+    worker = fakes.reconciler()
+    await worker.sweep()
+    await worker.sweep()
+
+    first, second = asked
+    assert sorted(first) == sorted(second)
+    assert first != second
 
 
 async def test_a_lost_report_is_passed_on_and_ends_nothing():
@@ -187,20 +275,30 @@ async def test_a_file_the_database_will_not_take_does_not_hold_up_others():
 
     assert 3 == await fakes.reconciler().sweep()
 
-    assert ["f-0", "f-2"] == [one.file_id for one in fakes.written]
+    assert ["f-0", "f-2"] == sorted(one.file_id for one in fakes.written)
 
 
 async def test_a_file_is_put_off_after_it_was_looked_into():
-    found = many(2)
-    fakes = Fakes(found)
+    over, not_over = silent("f-1", late=OVER), silent("f-2")
+    fakes = Fakes([over], [not_over], finding=ALIVE)
+    worker = fakes.reconciler()
+
+    await worker.sweep()
+    await worker.sweep()
+
+    assert [over, not_over] == fakes.put
+
+
+async def test_a_file_that_is_ended_is_not_put_off():
+    fakes = Fakes(many(2))
 
     await fakes.reconciler().sweep()
 
-    assert found == fakes.put
+    assert [] == fakes.put
 
 
 async def test_a_file_of_which_nothing_was_learned_is_soon_asked_about_again():
-    fakes = Fakes(many(2), finding=Finding(unknown="AWS is away"))
+    fakes = Fakes(many(2), finding=AWAY)
 
     await fakes.reconciler().sweep()
 
