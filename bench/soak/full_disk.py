@@ -95,17 +95,21 @@ async def _reporting(reporter: Reporter, file_ids: list[str]) -> AsyncIterator[N
             over.set()
 
 
-async def _refusals(stage: Stage, seconds: float) -> Counter[str]:
-    """Register files all the time; counts the answers, by status and header."""
+async def _answers(stage: Stage, file_id: str, seconds: float) -> Counter[str]:
+    """Register files and read one all the time; counts the answers, by kind."""
     said = {"name": "a.mp4", "content_type": "video/mp4", "size": 10}
     headers = {"Authorization": f"Bearer {stage.known.api_key}"}
     answers: Counter[str] = Counter()
     until_s = time.monotonic() + seconds
     async with aiohttp.ClientSession(f"http://{LOOPBACK}:{stage.port}") as http:
         while time.monotonic() < until_s:
-            async with http.post("/v1/files", json=said, headers=headers) as answer:
-                after = "Retry-After" if "Retry-After" in answer.headers else ""
-                answers[f"{answer.status} {after}".strip()] += 1
+            for kind, request in {
+                "register": http.post("/v1/files", json=said, headers=headers),
+                "read": http.get(f"/v1/files/{file_id}", headers=headers),
+            }.items():
+                async with request as answer:
+                    after = " Retry-After" if "Retry-After" in answer.headers else ""
+                    answers[f"{kind} {answer.status}{after}"] += 1
             await asyncio.sleep(0.02)
     return answers
 
@@ -132,6 +136,9 @@ async def _healed(stage: Stage, ledger: Ledger, happened: Counter[str]) -> float
 
 async def _full_disk(size: Size) -> Outcome:
     ledger, happened = Ledger(), Counter[str]()
+    answers: dict[str, Counter[str]] = {}
+    refused: dict[str, int] = {}
+    healed_s: list[float] = []
     with _small_disk() as disk:
         async with Stage(folder=disk) as stage, Reporter(stage, ledger) as reporter:
             await stage.start_gateway()
@@ -146,15 +153,18 @@ async def _full_disk(size: Size) -> Outcome:
             try:
                 file_ids = [file_id for file_id, _ in files]
                 async with _reporting(reporter, file_ids):
-                    await asyncio.sleep(_CALM_S)
-                    with _filled(disk):
-                        refusals = await _refusals(stage, _FULL_S[size])
-                    healed_s = [await _healed(stage, ledger, happened)]
-                    await asyncio.sleep(_CALM_S)
-                    with _filled(disk):
-                        await _begin_new_log(stage)
-                        refusals += await _refusals(stage, _FULL_S[size])
-                    healed_s.append(await _healed(stage, ledger, happened))
+                    for fault in ("no room for rows", "no room for the log"):
+                        await asyncio.sleep(_CALM_S)
+                        before = reporter.happened["answer 503"]
+                        with _filled(disk):
+                            if fault == "no room for the log":
+                                await _begin_new_log(stage)
+                            answers[fault] = await _answers(
+                                stage, file_ids[0], _FULL_S[size]
+                            )
+                            after = reporter.happened["answer 503"]
+                        refused[fault] = after - before
+                        healed_s.append(await _healed(stage, ledger, happened))
                 dropped = sum(tab.connects != 1 for tab in tabs)
                 stage.kill_postgres()
                 await stage.start_postgres()
@@ -165,14 +175,28 @@ async def _full_disk(size: Size) -> Outcome:
             finally:
                 for tab in tabs:
                     tab.leave()
-    refused = refusals["503 Retry-After"]
+    fine = {f"{kind} 503 Retry-After" for kind in ("register", "read")}
+    fine |= {"register 201", "read 200"}
+    figures = [
+        figure
+        for fault, counted in answers.items()
+        for figure in (
+            at_least(
+                f"{fault}: files refused with 503 and Retry-After",
+                counted["register 503 Retry-After"],
+                1,
+            ),
+            at_least(f"{fault}: reports refused with 503", refused[fault], 1),
+            none(
+                f"{fault}: files and reads answered but 2xx and such a 503",
+                sum(n for one, n in counted.items() if one not in fine),
+            ),
+        )
+    ]
     return Outcome(
         figures=[
-            at_least("requests refused with 503 and Retry-After", refused, 1),
-            none(
-                "requests answered otherwise, but taken",
-                refusals.total() - refused - refusals["201"],
-            ),
+            *figures,
+            none("reports answered but 200 and 503", reporter.neither),
             none("streams that were dropped", dropped),
             at_most("stored again after there was room, s", max(healed_s), HEALED_S),
             none("acknowledged reports lost or wrong", ledger.faults.total()),
@@ -181,7 +205,7 @@ async def _full_disk(size: Size) -> Outcome:
             told("reports acknowledged", ledger.acknowledged),
         ],
         samples={
-            "refusals": dict(refusals),
+            "answers": {fault: dict(one) for fault, one in answers.items()},
             "reporters": dict(reporter.happened),
             "clients": dict(happened),
             "faults": dict(ledger.faults),

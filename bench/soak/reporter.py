@@ -43,6 +43,16 @@ class Reporter:
     async def __aexit__(self, *_: object) -> None:
         await self._http.close()
 
+    @property
+    def neither(self) -> int:
+        """Reports that were neither stored, refused with 503 nor cut off."""
+        fine = {"answer 200", "answer 503"}
+        return sum(
+            count
+            for what, count in self.happened.items()
+            if what not in fine and what.startswith(("answer", "TimeoutError"))
+        )
+
     async def register(self, **more: object) -> tuple[str, str]:
         """Make a file; returns its id and a watch token."""
         said = {"name": "a.mp4", "content_type": "video/mp4", "size": 10, **more}
