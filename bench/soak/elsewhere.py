@@ -6,11 +6,12 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import asyncpg
 
-from bench.soak.ledger import Ledger
+from bench.soak.ledger import Ledger, percentile
+from bench.soak.part import Figure, at_least, at_most
 from bench.soak.reporter import Reporter
 from bench.soak.stage import Stage
 from bench.soak.tab import Tab, until
@@ -45,6 +46,7 @@ class Elsewhere:
         self.ledger = Ledger()
         self.happened: Counter[str] = Counter()
         self._url = url
+        self._every_s = 0.0
         self._rung_s: dict[tuple[str, int], float] = {}
         self._took_s: dict[tuple[str, int], float] = {}
 
@@ -53,6 +55,7 @@ class Elsewhere:
         self, stage: Stage, *, files: int, every_s: float
     ) -> AsyncIterator[None]:
         """Open the streams, and commit as often for the length of the block."""
+        self._every_s = every_s
         async with Reporter(stage, self.ledger) as reporter:
             for _ in range(files):
                 file_id, token = await reporter.register()
@@ -67,7 +70,8 @@ class Elsewhere:
                 yield
             finally:
                 writer.cancel()
-                await asyncio.gather(writer, return_exceptions=True)
+                with suppress(asyncio.CancelledError):
+                    await writer
             await until(lambda: not self.missing, limit_s=_OPEN_S)
         finally:
             for tab in self.tabs:
@@ -78,13 +82,24 @@ class Elsewhere:
         """Events that were committed and have not come."""
         return len(self._rung_s) - len(self._took_s)
 
-    def took_s(self, since_s: float, until_s: float = float("inf")) -> list[float]:
+    def took_s(self, since_s: float, until_s: float) -> list[float]:
         """From commit to stream, of all that was committed in that time."""
         now_s = time.monotonic()
         return [
             self._took_s.get(key, now_s - rung_s)
             for key, rung_s in self._rung_s.items()
             if since_s <= rung_s < until_s
+        ]
+
+    def delivery(
+        self, when: str, spans_s: list[tuple[float, float]], limit_s: float
+    ) -> list[Figure]:
+        """Judge what was committed in those times: it was enough, and came soon."""
+        took_s = [one for span_s in spans_s for one in self.took_s(*span_s)]
+        enough = sum(end_s - begin_s for begin_s, end_s in spans_s) / self._every_s / 2
+        return [
+            at_least(f"committed {when}", len(took_s), int(enough)),
+            at_most(f"delivery {when} p99, s", percentile(took_s, 0.99), limit_s),
         ]
 
     async def _write(self, every_s: float) -> None:
