@@ -75,12 +75,18 @@ class _Counts:
     Attributes:
         faults: What must not have happened, by name.
         healed_s: From the promotion to the first report that is stored, each.
+        reset_s: From it until all open streams that had seen lost events were reset.
+        not_reset: Such streams that were not, or not to the state.
+        reset: Such streams.
     """
 
     stale: int = 0
     lost: int = 0
     faults: Counter[str] = field(default_factory=Counter)
     healed_s: list[float] = field(default_factory=list)
+    reset_s: list[float] = field(default_factory=list)
+    not_reset: int = 0
+    reset: int = 0
 
 
 class _Round:
@@ -124,6 +130,7 @@ class _Round:
                     promoted_s = time.monotonic()
                     proxy.target = _port(standby.url)
                     await proxy.cut()
+                    await self._judge_open(files, promoted_s)
                     await self._renew(files, promoted_s)
                     await self._judge(files)
                 finally:
@@ -163,6 +170,18 @@ class _Round:
         ):
             self._counts.faults["a stream did not get all before the failover"] += 1
         self._counts.lost += sum(one.lost for one in files)
+
+    async def _judge_open(self, files: list[_File], promoted_s: float) -> None:
+        """Whoever is connected and has seen what is lost is told, without a report."""
+        open_ones = [one for one in files if one.lost and not one.is_over]
+        await until(
+            lambda: all(None in one.told[:-1] for one in open_ones), limit_s=_WAIT_S
+        )
+        self._counts.reset_s.append(time.monotonic() - promoted_s)
+        for one in open_ones:
+            state = await self._state(one)
+            self._counts.not_reset += one.told[-2:] != [None, state]
+        self._counts.reset += len(open_ones)
 
     async def _renew(self, files: list[_File], promoted_s: float) -> None:
         """Go on with what the new primary has."""
@@ -283,8 +302,12 @@ def _port(url: str) -> int:
 
 
 def _figures(counts: _Counts) -> list[Figure]:
+    reset_s = max(counts.reset_s)
     return [
         none("faults", counts.faults.total()),
+        none("connected streams not reset", counts.not_reset),
+        at_least("connected streams that had seen what was lost", counts.reset, 1),
+        at_most("all of them reset after the promotion, s", reset_s, HEALED_S),
         at_least("stale cursors shown again, in three ways", counts.stale, 1),
         at_least("events lost by the failovers", counts.lost, 1),
         at_most("first report after the promotion, s", max(counts.healed_s), HEALED_S),

@@ -23,6 +23,7 @@ REPLICATES = {"wal_level": "replica", "max_wal_senders": "4"}
 """Settings of the primary."""
 
 _BACKUP_S = 60.0
+_REACHED_S = 60.0
 _POLL_S = 0.02
 
 
@@ -45,20 +46,26 @@ async def standby_of(url: str, children: Children) -> AsyncIterator[Postgres]:
 
 
 async def has_all(standby: Postgres, primary_url: str) -> None:
-    """Wait until a standby has replayed all that the primary has written."""
+    """
+    Wait until a standby has replayed all that the primary has written.
+
+    Raises:
+        TimeoutError: It does not.
+    """
     position = await _ask(primary_url, "select pg_current_wal_insert_lsn()::text")
-    reached = f"select pg_last_wal_replay_lsn() >= '{position}'::pg_lsn"
-    while not await _ask(standby.url, reached):  # noqa: ASYNC110 - only the server knows
-        await asyncio.sleep(_POLL_S)
+    await _until(standby, f"select pg_last_wal_replay_lsn() >= '{position}'::pg_lsn")
 
 
 async def leave_behind(standby: Postgres) -> None:
-    """Let a standby hear nothing more of its primary."""
+    """
+    Let a standby hear nothing more of its primary.
+
+    Raises:
+        TimeoutError: It still does.
+    """
     await _ask(standby.url, "alter system set primary_conninfo = ''")
     await _ask(standby.url, "select pg_reload_conf()")
-    gone = "select count(*) = 0 from pg_stat_wal_receiver"
-    while not await _ask(standby.url, gone):  # noqa: ASYNC110 - only the server knows
-        await asyncio.sleep(_POLL_S)
+    await _until(standby, "select count(*) = 0 from pg_stat_wal_receiver")
 
 
 async def promote(standby: Postgres) -> None:
@@ -70,6 +77,12 @@ async def promote(standby: Postgres) -> None:
     """
     if not await _ask(standby.url, "select pg_promote()"):
         raise RunError("the standby is not promoted")
+
+
+async def _until(standby: Postgres, so: str) -> None:
+    async with asyncio.timeout(_REACHED_S):
+        while not await _ask(standby.url, so):  # noqa: ASYNC110 - only the server knows
+            await asyncio.sleep(_POLL_S)
 
 
 async def _ask(url: str, sql: str) -> object:
