@@ -6,8 +6,10 @@ No FIN and no RST will ever come; what they held must be free all the same.
 
 import asyncio
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 
+from bench.errors import RunError
 from bench.server import get
 from bench.soak import hasty
 from bench.soak.cable import cable
@@ -47,11 +49,11 @@ _PLANS = {
 async def _waiting(stage: Stage, count: int) -> int:
     """Wait until so many subscribers are there; returns how many are."""
     subscribers = -1
-    for _ in range(int(_LIMIT_S / _POLL_S)):
-        subscribers = (await stage.metrics())["subscribers"]
-        if subscribers == count:
-            break
-        await asyncio.sleep(_POLL_S)
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_LIMIT_S):
+            while subscribers != count and stage.gateway.returncode is None:
+                subscribers = (await stage.metrics())["subscribers"]
+                await asyncio.sleep(_POLL_S)
     return subscribers
 
 
@@ -80,6 +82,9 @@ async def _vanished(size: Size) -> Outcome:
             pulled_s = time.monotonic()
             await _waiting(stage, 0)
             freed_s = time.monotonic() - pulled_s
+            if stage.gateway.returncode is not None:
+                died = stage.children.last_words("gateway")
+                raise RunError(f"the gateway died: {died}")
             left = await stage.metrics()
             for one in clients:
                 one.close()
