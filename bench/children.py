@@ -7,6 +7,7 @@ killed without a chance to do it.
 
 import asyncio
 import os
+import random
 import signal
 import socket
 import time
@@ -32,6 +33,8 @@ from local.watchdog import Watchdog
 _GRACE_S = 5.0
 _POLL_S = 0.02
 _UP_S = 30.0
+_PORTS = range(10_000, 32_768)
+"""Below those that connections from here are given."""
 
 
 class Children:
@@ -119,9 +122,16 @@ class Children:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on now."""
-    with socket.create_server((LOOPBACK, 0)) as probe:
-        return int(probe.getsockname()[1])
+    """
+    A port of 127.0.0.1 that nobody listens on now, nor will by accident.
+
+    Raises:
+        RunError: Every port that was tried is taken.
+    """
+    for port in random.sample(_PORTS, 100):
+        with suppress(OSError), socket.create_server((LOOPBACK, port)):
+            return port
+    raise RunError("no port is free")
 
 
 async def listening(
