@@ -16,6 +16,7 @@ MORE_LINES = 12_000
 """Than the pipe and the queue hold together."""
 
 AT_ONCE = 200
+READY_S = 30
 STRANGER = {"Authorization": "Bearer nobody"}
 
 
@@ -48,8 +49,9 @@ async def ready(port):
             wire.send(request("GET", "/readyz"))
             return wire.answer().status == 200
 
-    while not await asyncio.to_thread(serves):
-        pass
+    async with asyncio.timeout(READY_S):
+        while not await asyncio.to_thread(serves):  # noqa: ASYNC110 - only it knows
+            await asyncio.sleep(0.02)
 
 
 async def test_a_reader_that_stopped_stops_nobody(database_url, listening, tmp_path):
