@@ -2,7 +2,7 @@
 -- (a promotion begins one), which table.  What comes back from a standby or a backup
 -- is another epoch, and may lack events that clients have seen.
 -- Locks: files, exclusively, for an instant.  Back out: drop the column, then the
--- function.  The release before this one takes no notice of either.
+-- Locks: files, exclusively.  Duration: an instant.  Back out: drop the column, then the
 
 create function reelready_epoch() returns text stable language plpgsql as $$
 begin
