@@ -6,13 +6,12 @@ stalled must be gone in a minute.  The base line is the same crowd, reading.
 """
 
 import asyncio
-import select
-import socket
-import threading
+import json
+import os
+import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,20 +19,22 @@ from bench.procfs import pss_kib
 from bench.server import get
 from bench.soak import hasty
 from bench.soak.ledger import Ledger, percentile
-from bench.soak.part import Outcome, Part, Size, at_most, none, told
+from bench.soak.part import Outcome, Part, Size, at_least, at_most, none, told
 from bench.soak.reporter import Reporter
 from bench.soak.stage import Stage
-from bench.soak.tab import Tab
+from bench.soak.tab import Tab, until
 
 EACH_KIB = 64
 
-_RECEIVE_BYTES = 4096
-_OPEN_AT_ONCE = 250
 _METADATA = {"pad": "x" * 4000}
 _REPORTERS = 8
 _PULSE_S = 0.1
 _POLL_S = 0.5
 _LIMIT_S = 120.0
+_ARRIVAL_S = 10.0
+_ARRIVED = 0.99
+"""Of all pulses to all others, so many; what is missed is judged besides."""
+
 _PAGE_KIB = 4
 
 
@@ -83,70 +84,17 @@ _PLANS = {
 }
 
 
-class _Readers:
-    """
-    Connections that are read by a thread of their own, until they are not.
-
-    Attributes:
-        lost: Cut off although they were read.
-    """
-
-    def __init__(self) -> None:
-        self.socks: list[socket.socket] = []
-        self._epoll = select.epoll()
-        self._reads = True
-        self.lost = 0
-        self._thread = threading.Thread(target=self._read)
-
-    def begin(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Read no more; nobody is told."""
-        self._reads = False
-        if self._thread.is_alive():
-            self._thread.join()
-
-    def close(self) -> None:
-        self.stop()
-        for sock in self.socks:
-            sock.close()
-
-    def come(self, address: tuple[str, int], request: bytes) -> None:
-        sock = socket.socket()
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BYTES)
-        sock.connect(address)
-        sock.sendall(request)
-        self.socks.append(sock)
-        self._epoll.register(sock.fileno(), select.EPOLLIN)
-
-    def _read(self) -> None:
-        by_number: dict[int, socket.socket] = {}
-        while self._reads:
-            for number, _ in self._epoll.poll(0.1):
-                if number not in by_number:
-                    by_number = {sock.fileno(): sock for sock in self.socks}
-                self._take(by_number[number])
-
-    def _take(self, sock: socket.socket) -> None:
-        try:
-            data = sock.recv(65536)
-        except OSError:
-            data = b""
-        if not data:
-            self._epoll.unregister(sock.fileno())
-            self.lost += 1
-
-
 @dataclass
 class _Phase:
     """
     What was seen for a while.
 
     Attributes:
+        pulses: Reports about the file of the others.
         latencies_s: From a report's leaving to another reader's having it.
     """
 
+    pulses: int = 0
     latencies_s: list[float] = field(default_factory=list)
     gateway_kib: int = 0
     sockets_kib: int = 0
@@ -164,19 +112,20 @@ class _Run:
         self.ledger = ledger
         self.before, self.reading, self.stalling = _Phase(), _Phase(), _Phase()
         self.closed_s = 0.0
+        self.lost = self.behind = 0
         self._stage = stage
         self._plan = plan
         self._reporter = reporter
-        self.readers = _Readers()
         self._tabs: list[Tab] = []
         self._phase = self.reading
-        self._reported_s: dict[int, float] = {}
+        self._goes_on = True
+        self._pulses: dict[int, tuple[_Phase, float]] = {}
 
     async def __call__(self) -> None:
         try:
             await self._go()
         finally:
-            self.readers.close()
+            self._goes_on = False
             for tab in self._tabs:
                 tab.leave()
 
@@ -191,38 +140,59 @@ class _Run:
             self._tabs[-1].come()
         await self._until_waiting(plan.others)
         self.before.look(self._stage.pids())
-        self.readers.begin()
-        await self._come(files)
-        await self._until_waiting(plan.readers + plan.others)
-        reports = [
-            asyncio.create_task(
-                self._firehose([one for one, _ in files[nth::_REPORTERS]])
-            )
-            for nth in range(_REPORTERS)
-        ]
-        reports.append(asyncio.create_task(self._pulse(file_id)))
-        await self._look_for(plan.base_s)
-        self.readers.stop()
-        self._phase = self.stalling
-        stopped_s = time.monotonic()
-        await self._until_waiting(plan.others)
-        self.closed_s = time.monotonic() - stopped_s
-        for one in reports:
-            one.cancel()
-        with suppress(asyncio.CancelledError):
+        async with self._stage.children.child(
+            "readers",
+            [sys.executable, "-m", "bench.soak.stalling"],
+            env=os.environ,
+            is_talking=True,
+        ) as readers:
+            assert readers.stdin is not None
+            assert readers.stdout is not None
+            readers.stdin.write(self._asks(files))
+            await self._until_waiting(plan.readers + plan.others)
+            reports = [
+                asyncio.create_task(
+                    self._firehose([one for one, _ in files[nth::_REPORTERS]])
+                )
+                for nth in range(_REPORTERS)
+            ]
+            reports.append(asyncio.create_task(self._pulse(file_id)))
+            await self._look_for(plan.base_s)
+            readers.stdin.write(b"stall\n")
+            self.lost = int(await readers.stdout.readline())
+            self._phase = self.stalling
+            stopped_s = time.monotonic()
+            await self._until_waiting(plan.others)
+            self.closed_s = time.monotonic() - stopped_s
+            self._goes_on = False
             await asyncio.gather(*reports)
+            await self._arrive(self.ledger.heads[file_id])
 
-    async def _come(self, files: Sequence[tuple[str, str]]) -> None:
-        for number in range(self._plan.readers):
-            file_id, token = files[number % len(files)]
-            asks = get(
+    async def _arrive(self, head: int) -> None:
+        """Wait until the others have everything; count who never has."""
+        await until(
+            lambda: all(tab.last >= head for tab in self._tabs), limit_s=_ARRIVAL_S
+        )
+        self.behind = sum(tab.last < head for tab in self._tabs)
+
+    def _asks(self, files: Sequence[tuple[str, str]]) -> bytes:
+        """Say what the readers are to do."""
+        requests = [
+            get(
                 f"/v1/files/{file_id}/events",
                 f"Authorization: Bearer {token}",
                 "Accept: text/event-stream",
             )
-            self.readers.come((self._stage.address, self._stage.port), asks + b"\r\n")
-            if number % _OPEN_AT_ONCE == 0:
-                await asyncio.sleep(_PULSE_S)
+            + b"\r\n"
+            for file_id, token in files
+        ]
+        asked = {
+            "address": self._stage.address,
+            "port": self._stage.port,
+            "readers": self._plan.readers,
+            "requests": [one.decode() for one in requests],
+        }
+        return json.dumps(asked).encode() + b"\n"
 
     async def _until_waiting(self, count: int) -> None:
         """Look until so many subscribers are there."""
@@ -241,21 +211,24 @@ class _Run:
     async def _firehose(self, file_ids: Sequence[str]) -> None:
         """Report about these files, for as long as anybody is there."""
         pause_s = _REPORTERS / self._plan.reports_per_s
-        while file_ids:
+        while file_ids and self._goes_on:
             for file_id in file_ids:
                 await self._reporter.report(file_id)
                 await asyncio.sleep(pause_s)
 
     async def _pulse(self, file_id: str) -> None:
         """Report about the file of the others."""
-        while True:
-            self._reported_s[self.ledger.heads[file_id] + 1] = time.monotonic()
+        while self._goes_on:
+            self._phase.pulses += 1
+            seq = self.ledger.heads[file_id] + 1
+            self._pulses[seq] = (self._phase, time.monotonic())
             await self._reporter.report(file_id)
             await asyncio.sleep(_PULSE_S)
 
     def _heard(self, tab: Tab) -> None:
-        if reported_s := self._reported_s.get(tab.last):
-            self._phase.latencies_s.append(time.monotonic() - reported_s)
+        if pulse := self._pulses.get(tab.last):
+            phase, reported_s = pulse
+            phase.latencies_s.append(time.monotonic() - reported_s)
 
 
 def _sockets_kib() -> int:
@@ -280,11 +253,20 @@ async def _stalled(size: Size) -> Outcome:
     sockets_kib = (run.stalling.sockets_kib - run.before.sockets_kib) / plan.readers
     return Outcome(
         figures=[
+            *(
+                at_least(
+                    f"others' deliveries {when}",
+                    len(one.latencies_s),
+                    _ARRIVED * one.pulses * plan.others,
+                )
+                for when, one in (("before", run.reading), ("meanwhile", run.stalling))
+            ),
+            none("others that never had the newest event", run.behind),
             at_most("others' p99, of that before", p99_s / p99_before_s, plan.slower),
             at_most("the last one was cut off after, s", run.closed_s, plan.closed_s),
             at_most("memory of the gateway for each, KiB", each_kib, EACH_KIB),
             none("events the others missed or got twice", run.ledger.faults.total()),
-            none("readers cut off while they read", run.readers.lost),
+            none("readers cut off while they read", run.lost),
             told("connections left", left),
             told("others' p99 before, ms", p99_before_s * 1000),
             told("others' p99 meanwhile, ms", p99_s * 1000),
@@ -292,6 +274,7 @@ async def _stalled(size: Size) -> Outcome:
             told("readers that stalled", plan.readers),
         ],
         samples={
+            "pulses": [one.pulses for one in phases],
             "deliveries": [len(one.latencies_s) for one in phases],
             "gateway_kib": [one.gateway_kib for one in phases],
             "sockets_kib": [one.sockets_kib for one in phases],
