@@ -32,7 +32,7 @@ from aiobotocore.session import get_session
 
 from bench.children import Children
 from bench.errors import RunError
-from bench.soak.part import Figure, Outcome, Part, Size, at_most, none, told
+from bench.soak.part import Figure, Outcome, Part, Size, at_least, at_most, none, told
 from local.environment import CODE, s3_client, without_aws
 
 FASTER = 15
@@ -55,6 +55,10 @@ _START_S = 60.0
 _END_S = 900.0
 _POLL_S = 0.5
 _AT_ONCE = 4
+_SAVER = "hls_file_manifest_saver"
+"""Sent by notices only; repairs start conversions by calling the other Lambda."""
+
+_LOST = ": fault: lost "
 _FINAL = {"playable", "failed", "canceled", "expired"}
 
 
@@ -88,7 +92,9 @@ class _Seen:
     Attributes:
         late_s: How long after the deadline of its stage each file ended, at
             worst; negative before it.
-        repaired: Events that the reconciler wrote.
+        lost: Notices that the cloud says it dropped.
+        notified: Events of a Lambda that no repair can have called.
+        repaired: Events that the reconciler wrote, but for uploads that expired.
         found_s: How long after each thing happened the reconciler told it.
     """
 
@@ -98,6 +104,9 @@ class _Seen:
     terminal: int = 0
     gaps: int = 0
     jobs: int = 0
+    uploads: int = 0
+    lost: int = 0
+    notified: int = 0
     repaired: int = 0
     found_s: list[float] = field(default_factory=list)
     kills: int = 0
@@ -146,6 +155,10 @@ class _Cloud:
             "worker"
         )
         return pid
+
+    def lost(self) -> int:
+        """How many notices it says it dropped."""
+        return (self.folder / "logs" / "local.log").read_text().count(_LOST)
 
     async def jobs(self) -> Counter[str]:
         """How many jobs MediaConvert has of each file."""
@@ -202,6 +215,11 @@ async def _upstream(size: Size) -> Outcome:
                 began_s = time.monotonic()
                 seen = await _run(cloud, plan, contents)
             figures += _judged(f"{lost:.0%} lost", seen)
+            if lost == 1:
+                figures += _repaired(f"{lost:.0%} lost", seen)
+            if size is Size.FULL:
+                killed = f"{lost:.0%} lost: kills of the worker, at least"
+                figures.append(at_least(killed, seen.kills, 1))
             samples[f"{lost:.0%}"] = {
                 "seconds": round(time.monotonic() - began_s, 1),
                 "files": plan.files,
@@ -231,10 +249,13 @@ async def _run(cloud: _Cloud, plan: _Plan, contents: dict[str, bytes]) -> _Seen:
         stories = await _ended(cloud, list(ends))
     finally:
         killing.cancel()
-        await asyncio.wait([killing])
+        with suppress(asyncio.CancelledError):
+            await killing
     seen.files = len(ends)
+    seen.uploads = sum(end != "expired" for end in ends.values())
     for file_id, story in stories.items():
         _count(seen, ends[file_id], story)
+    seen.lost = cloud.lost()
     jobs = await cloud.jobs()
     seen.jobs = sum(jobs[one] != (end != "expired") for one, end in ends.items())
     return seen
@@ -276,7 +297,13 @@ def _count(seen: _Seen, end: str, story: list[dict[str, Any]]) -> None:
     seen.gaps += seqs != list(range(1, len(seqs) + 1))
     seen.senders.update(str(event["sender"]) for event in story)
     repairs = [event for event in story if event["sender"] == "reconciler"]
-    seen.repaired += len(repairs)
+    seen.repaired += sum(event["type"] != "expired" for event in repairs)
+    first = story.index(repairs[0]) if repairs else len(story)
+    seen.notified += sum(
+        event["sender"] == _SAVER
+        or (at < first and event["sender"] not in {"gateway", "reconciler"})
+        for at, event in enumerate(story)
+    )
     seen.found_s += [
         _at(event, "recorded_at") - _at(event, "occurred_at")
         for event in repairs
@@ -314,8 +341,17 @@ def _judged(what: str, seen: _Seen) -> list[Figure]:
             FASTER * max(seen.found_s, default=0.0),
             MAX_LATE_S,
         ),
+        at_least(f"{what}: notices that were lost", seen.lost, 1),
         told(f"{what}: events that the reconciler wrote", seen.repaired),
         told(f"{what}: kills of the worker", seen.kills),
+    ]
+
+
+def _repaired(what: str, seen: _Seen) -> list[Figure]:
+    """Judge that nothing but repairs moved a file."""
+    return [
+        none(f"{what}: events that a notice brought", seen.notified),
+        at_least(f"{what}: repairs of what was uploaded", seen.repaired, seen.uploads),
     ]
 
 
