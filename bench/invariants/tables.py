@@ -113,7 +113,7 @@ class File:
                 # No cursor that was ever given out stands at it, or right before it.
                 given_out = self.events.keys() & {event.seq - 1, event.seq}
                 must(11, event.seq > head and not given_out, (head, event.seq))
-            must(4, _height(before) <= _height(state), (before, state))
+            must(4, height(before) <= height(state), (before, state))
             if state.status.terminal:
                 ends = [one.attempt for one in self._told() if one.status.terminal]
                 must(6, state.attempt not in ends, (ends, state))
@@ -406,7 +406,7 @@ def _rows(file: File, after: int) -> list[dict[str, object]]:
     ] or [shared | {"seq": None, "state": None}]
 
 
-def _height(state: FileState) -> tuple[int, ...]:
+def height(state: FileState) -> tuple[int, ...]:
     """How far a file has come; never falls."""
     return (
         state.attempt,

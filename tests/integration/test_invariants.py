@@ -15,12 +15,14 @@ import random
 from dataclasses import dataclass, field
 
 import aiohttp
+import msgspec
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from bench.invariants.reports import reports_of
 from bench.invariants.rules import must
+from bench.invariants.tables import height
 from gateway import lifecycle
 from gateway.model import TERMINAL, FileRecord, FileState
 from gateway.protocol import manifest, report
@@ -286,8 +288,8 @@ def _judge_truth(truth: dict[int, bytes], pruned: set[int]) -> None:
     ends = [one["attempt"] for one in states if one["status"] in TERMINAL]
     must(6, len(ends) == len(set(ends)), states)
     must(5, states[-1]["status"] in TERMINAL, states)
-    heights = [(one["attempt"], one["percent"] or 0) for one in states[:-1]]
-    must(4, heights == sorted(heights) or "failed" in str(states), heights)
+    heights = [height(msgspec.convert(one, FileState)) for one in states]
+    must(4, heights == sorted(heights), heights)
 
 
 async def _judge_end(pair, file_id, said, answers, chance) -> None:
