@@ -1,8 +1,8 @@
 -- In which epoch of the database a file was last written: which server, which timeline
 -- (a promotion begins one), which table.  What comes back from a standby or a backup
 -- is another epoch, and may lack events that clients have seen.
--- Locks: files, exclusively, for an instant.  Back out: drop the column, then the
 -- Locks: files, exclusively.  Duration: an instant.  Back out: drop the column, then the
+-- function.  The release before this one takes no notice of either.
 
 create function reelready_epoch() returns text stable language plpgsql as $$
 begin
