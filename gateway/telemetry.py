@@ -146,7 +146,7 @@ class Metrics:
         )
         self.notification_queue_usage = gauge(
             "notification_queue_usage",
-            "Share of Postgres' notification queue in use; alarm at 0.1",
+            "Share of the queue of notifications in use; alarm at 0.1",
         )
         self.catch_ups = counter("catch_ups_total", "Looks for missed notifications")
         self.caught_up_files = counter(

@@ -136,6 +136,7 @@ async def test_a_clock_that_jumps_ends_no_wait_and_disorders_nothing(
     ):
         sender = Lambda(http, path)
         reading = asyncio.ensure_future(listener.read(http, path))
+        await until(lambda: listener.ids == [1])
         assert (200, 2) == await sender.report()
         seq = 2
         for step_s in STEPS_S:

@@ -259,6 +259,8 @@ def test_whatever_is_logged_is_one_line_of_plain_json(place, capfd):
                 wire.half_close()
                 wire.rest_or_reset()
     finally:
+        for written in root.handlers:
+            written.flush()
         root.handlers[:] = handlers
         root.setLevel(level)
         logging.getLogger("aiohttp.server").disabled = False
