@@ -11,7 +11,7 @@ import shutil
 import signal
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -69,8 +69,10 @@ async def _says_ready(stage: Stage) -> bool:
 async def _until(so: Callable[[], Awaitable[bool]]) -> float:
     """Ask without a pause; returns how long it took to become so."""
     began_s = time.monotonic()
-    while time.monotonic() < began_s + _NEVER_S:
-        if await so():
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_NEVER_S):
+            while not await so():
+                pass
             return time.monotonic() - began_s
     return _NEVER_S
 

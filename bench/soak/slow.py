@@ -60,7 +60,7 @@ class _Asked:
 
     Attributes:
         took_s: By kind of request, when each was asked and how long it took.
-        answers: By kind and status; `503 untold` without a `Retry-After`.
+        answers: By kind and status, or error; `503 untold` without a `Retry-After`.
     """
 
     took_s: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
@@ -70,10 +70,14 @@ class _Asked:
         self, kind: str, request: "aiohttp.client._RequestContextManager"
     ) -> None:
         began_s = time.monotonic()
-        async with request as answer:
-            untold = answer.status == 503 and "Retry-After" not in answer.headers
-            self.answers[f"{kind} {answer.status}{' untold' * untold}"] += 1
-            await answer.read()
+        try:
+            async with request as answer:
+                untold = answer.status == 503 and "Retry-After" not in answer.headers
+                await answer.read()
+        except (aiohttp.ClientError, TimeoutError) as error:
+            self.answers[f"{kind} {type(error).__name__}"] += 1
+            return
+        self.answers[f"{kind} {answer.status}{' untold' * untold}"] += 1
         took_s = time.monotonic() - began_s
         self.took_s.setdefault(kind, []).append((began_s, took_s))
 
@@ -87,7 +91,7 @@ class _Asked:
         return max(during, default=_NEVER_S)
 
     def neither(self, kind: str) -> int:
-        """Count answers that are neither 200 nor 503."""
+        """Count what was answered neither 200 nor 503, or not at all."""
         fine = {f"{kind} {status}" for status in ("200", "503", "503 untold")}
         return sum(
             count
