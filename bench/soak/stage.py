@@ -41,6 +41,7 @@ os.execv(sys.executable, [sys.executable, *sys.argv[2:]])
 
 _SERVE = ("-m", "gateway", "serve")
 _BACK_S = 60.0
+_ANSWER_S = 10.0
 _POLL_S = 0.02
 
 
@@ -163,13 +164,14 @@ class Stage:
         raise RunError(f"not ready: {self.children.last_words('gateway')}")
 
     async def ask(self, path: str) -> bytes:
-        """GET something without a credential; nothing if the gateway is not there."""
-        with suppress(OSError):
-            reader, writer = await asyncio.open_connection(self.address, self.port)
-            writer.write(get(path, "Connection: close") + b"\r\n")
-            answer = await reader.read()
-            writer.close()
-            return answer
+        """GET something without a credential; nothing if it gives no answer."""
+        with suppress(OSError, TimeoutError):
+            async with asyncio.timeout(_ANSWER_S):
+                reader, writer = await asyncio.open_connection(self.address, self.port)
+                writer.write(get(path, "Connection: close") + b"\r\n")
+                answer = await reader.read()
+                writer.close()
+                return answer
         return b""
 
     async def metrics(self) -> dict[str, int]:
