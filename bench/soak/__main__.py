@@ -62,45 +62,28 @@ def _options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _soak(parts: list[Part], size: Size) -> Soak:
-    seconds: dict[str, float] = {}
-    outcomes: dict[str, Outcome] = {}
-    failed: dict[str, str] = {}
-    for part in parts:
-        print(f"{part.name}: {part.about}", flush=True)
-        began_s = time.monotonic()
-        try:
-            outcomes[part.name] = asyncio.run(part.run(size))
-        except Exception as error:  # noqa: BLE001 - the other parts still have something to say
-            failed[part.name] = f"{type(error).__name__}: {error}"
-            print(f"  FAILED: {failed[part.name]}", flush=True)
-        else:
-            figures = outcomes[part.name].figures
-            if not any(figure.bar for figure in figures):
-                failed[part.name] = "it judged nothing"
-            for figure in figures:
-                print(f"  {figure}", flush=True)
-        seconds[part.name] = round(time.monotonic() - began_s, 1)
-    machine = describe([], "")
-    said = " ".join(["python -m bench.soak", *sys.argv[1:]])
-    return Soak(
-        machine=msgspec.structs.replace(machine, command=said),
-        size=size,
-        seconds=seconds,
-        outcomes=outcomes,
-        failed=failed,
-    )
+def _run(part: Part, soak: Soak) -> None:
+    print(f"{part.name}: {part.about}", flush=True)
+    began_s = time.monotonic()
+    try:
+        outcome = asyncio.run(part.run(soak.size))
+    except Exception as error:  # noqa: BLE001 - the other parts still have something to say
+        soak.failed[part.name] = f"{type(error).__name__}: {error}"
+        print(f"  FAILED: {soak.failed[part.name]}", flush=True)
+    else:
+        soak.outcomes[part.name] = outcome
+        if not any(figure.bar for figure in outcome.figures):
+            soak.failed[part.name] = "it judged nothing"
+        for figure in outcome.figures:
+            print(f"  {figure}", flush=True)
+    soak.seconds[part.name] = round(time.monotonic() - began_s, 1)
 
 
-def _write(soak: Soak, folder: Path) -> Path:
-    date = soak.machine.at[:16].replace(":", "").replace("T", "-")
-    commit = soak.machine.commit[:7] + ("-dirty" if soak.machine.dirty else "")
-    names = list(soak.seconds)
-    parts = "" if len(names) == len(PARTS) else "-" + "+".join(names)
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{date}-{commit}-soak{parts}.json"
-    path.write_bytes(msgspec.json.format(msgspec.json.encode(soak), indent=1) + b"\n")
-    return path
+def _path(machine: Machine, parts: list[Part], folder: Path) -> Path:
+    date = machine.at[:16].replace(":", "").replace("T", "-")
+    commit = machine.commit[:7] + ("-dirty" if machine.dirty else "")
+    named = "-" + "+".join(one.name for one in parts)
+    return folder / f"{date}-{commit}-soak{named * (len(parts) < len(PARTS))}.json"
 
 
 def main() -> int:
@@ -108,11 +91,27 @@ def main() -> int:
     options = _options()
     raise_open_files()
     pin_driver()
-    size = Size.SHORT if options.short else Size.FULL
     chosen = [one for one in PARTS if not options.part or one.name in options.part]
-    soak = _soak(chosen, size)
+    machine = describe([], "")
+    said = " ".join(["python -m bench.soak", *sys.argv[1:]])
+    soak = Soak(
+        machine=msgspec.structs.replace(machine, command=said),
+        size=Size.SHORT if options.short else Size.FULL,
+        seconds={},
+        outcomes={},
+        failed={},
+    )
+    path = _path(machine, chosen, options.results)
     if not options.no_record:
-        print(f"Record: {_write(soak, options.results)}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+    for part in chosen:
+        _run(part, soak)
+        if not options.no_record:
+            # Anew after each: what stops a soak of hours takes no part that is done.
+            raw = msgspec.json.encode(soak)
+            path.write_bytes(msgspec.json.format(raw, indent=1) + b"\n")
+    if not options.no_record:
+        print(f"Record: {path}")
     for missed in soak.missed:
         print(f"MISSED {missed}")
     print("missed" if soak.missed else "all as it should be")

@@ -82,11 +82,11 @@ class _Asked:
         self.took_s.setdefault(kind, []).append((began_s, took_s))
 
     def slowest_s(self, kind: str, since_s: float, until_s: float) -> float:
-        """Of the answers to what was asked in that time; endless if there is none."""
+        """Of the answers to what was open in that time; endless if there is none."""
         during = [
             took_s
             for began_s, took_s in self.took_s.get(kind, ())
-            if since_s <= began_s < until_s
+            if began_s < until_s and since_s < began_s + took_s
         ]
         return max(during, default=_NEVER_S)
 
