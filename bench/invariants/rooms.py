@@ -26,7 +26,8 @@ from gateway.parking import Lot
 from gateway.protocol import notification
 from gateway.telemetry import Metrics
 from gateway.web.access import Access
-from gateway.web.door import Connection, Door
+from gateway.web.connection import Connection
+from gateway.web.door import Door
 from gateway.web.headers import CommonHeaders
 from gateway.web.ingest import IngestRoutes
 from gateway.web.waiting import Waiting

@@ -26,6 +26,7 @@ WATCHED = (
     "gateway/store/append.py",
     "gateway/store/history.py",
     "gateway/store/pool.py",
+    "gateway/web/connection.py",
     "gateway/web/door.py",
     "gateway/web/ingest.py",
 )

@@ -1,7 +1,7 @@
 """
 What the door relies on in aiohttp, so that an upgrade that changes it says so.
 
-`gateway.web.door.Connection._hand_over` gives a transport that has been read
+`gateway.web.connection.Connection._hand_over` gives a transport that has been read
 from to a protocol of `AppRunner.server`, and counts on the connection being
 closed after one answer (`gateway.web.middleware.counted`).
 """
@@ -14,7 +14,7 @@ import pytest
 import uvloop
 from aiohttp import web
 
-LOOK = "aiohttp has changed: see gateway/web/door.py, Connection._hand_over"
+LOOK = "aiohttp has changed: see gateway/web/connection.py, _hand_over"
 LOOK_AT_CLOSING = "aiohttp has changed: see gateway/web/middleware.py, counted"
 GET = b"GET /%b HTTP/1.1\r\nHost: h\r\n\r\n"
 

@@ -12,6 +12,7 @@ import pytest
 import trustme
 import uvloop
 
+from gateway.web import connection as connections
 from gateway.web import door
 from tests.integration.wire import TIMEOUT_S, open_files, request, served
 
@@ -120,9 +121,9 @@ class TestKeepAlive:
                 assert b"" == wire.rest_or_reset()
 
     def test_idle_late_and_silent_clients_are_let_go(self, place, monkeypatch, post):
-        monkeypatch.setattr(door, "KEEP_ALIVE_S", 0.3)
-        monkeypatch.setattr(door, "HEAD_DEADLINE_S", 0.3)
-        monkeypatch.setattr(door, "BODY_DEADLINE_S", 0.3)
+        monkeypatch.setattr(connections, "KEEP_ALIVE_S", 0.3)
+        monkeypatch.setattr(connections, "HEAD_DEADLINE_S", 0.3)
+        monkeypatch.setattr(connections, "BODY_DEADLINE_S", 0.3)
         file_id = place.new_file()
         with place.wire() as silent, place.wire() as late, place.wire() as idle:
             late.send(b"GET / HTTP/1.1\r\nHost:")
@@ -193,7 +194,7 @@ class TestPipelines:
             wire.send(request("GET", f"/v1/files/{file_id}/events?after=1&wait=20"))
             place.until(lambda: len(place.gateway.built.hub))
             with contextlib.suppress(ConnectionError):
-                wire.send(b"x" * 2 * door.MAX_WAITING_BYTES)
+                wire.send(b"x" * 2 * connections.MAX_WAITING_BYTES)
 
             assert b"" == wire.rest_or_reset()
             place.until(place.is_base)
@@ -335,7 +336,7 @@ class TestBodies:
     def test_256_kib_are_taken_and_one_byte_more_is_not(
         self, place, post, post_chunked
     ):
-        most = door.MAX_BODY_BYTES
+        most = connections.MAX_BODY_BYTES
         file_id = place.new_file()
         path = f"/v1/files/{file_id}/reports"
         full, over = UPLOADED.ljust(most), UPLOADED.ljust(most + 1)

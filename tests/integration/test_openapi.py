@@ -40,7 +40,7 @@ from gateway.protocol import body, manifest, problem, registration, report
 from gateway.store import history
 from gateway.web import body as web_body
 from gateway.web import files, waiting
-from gateway.web.door import HOT_ROUTES
+from gateway.web.connection import HOT_ROUTES
 
 TEXT = (resources.files("gateway") / "static" / "openapi.yaml").read_text("utf-8")
 DOCUMENT: dict[str, Any] = yaml.safe_load(TEXT)

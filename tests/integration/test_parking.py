@@ -11,7 +11,7 @@ import uvloop
 
 from gateway import parking
 from gateway.store.history import MAX_PAGE_EVENTS
-from gateway.web.door import Connection
+from gateway.web.connection import Connection
 from tests.integration.wire import request, served
 
 SSE = {"Accept": "text/event-stream"}

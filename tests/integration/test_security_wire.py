@@ -22,7 +22,7 @@ from bench.procfs import rss_kib
 from bench.soak.stage import Stage
 from gateway.telemetry import Metrics, start_logging
 from gateway.web.cold import ColdConnection
-from gateway.web.door import HOT_ROUTES
+from gateway.web.connection import HOT_ROUTES
 from gateway.web.headers import CommonHeaders
 from gateway.web.routes import routes
 from tests.integration.wire import request, served
