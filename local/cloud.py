@@ -19,6 +19,7 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
+from gateway.config import Config
 from local.bucket import deploy_bucket
 from local.child import Child
 from local.data_folder import DataFolder, opened
@@ -74,6 +75,7 @@ async def local_cloud(
 
     Raises:
         StartError, PostgresError: Something it needs is not to be had.
+        ConfigError: A setting that the gateway would not take.
     """
     async with contextlib.AsyncExitStack() as leave:
         watchdog = leave.enter_context(Watchdog())
@@ -121,6 +123,7 @@ class _Cloud:
             database_url=database_url.result(),
             token_secret=self._folder.token_secret(),
         )
+        Config.from_env(env)
         told.set_result(json.dumps(env).encode())
         await gateway.until(_ready(f"{endpoints.result().gateway_url}/readyz"))
         self._add("worker", "-m", "gateway", "worker", env=env).keep()

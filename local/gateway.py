@@ -12,22 +12,26 @@ import sys
 
 from gateway.app import run
 from gateway.config import Config
+from gateway.errors import ConfigError
 from local.environment import LOOPBACK
 
 
 def main() -> None:
-    """
-    Serve until told to stop.
-
-    Raises:
-        ValueError: It would listen where others reach it.
-    """
+    """Serve until told to stop; a wrong setting is one line, and exit code 2."""
     os.environ.update(json.load(sys.stdin))
+    try:
+        run(_settings())
+    except ConfigError as error:
+        print(error, file=sys.stderr)  # noqa: T201 - its purpose
+        sys.exit(2)
+
+
+def _settings() -> Config:
     config = Config.from_env()
     if config.host != LOOPBACK:
-        msg = f"REELREADY_HOST: the local gateway listens on {LOOPBACK} only"
-        raise ValueError(msg)
-    run(config)
+        msg = f"the local gateway listens on {LOOPBACK} only"
+        raise ConfigError("REELREADY_HOST", msg)
+    return config
 
 
 if __name__ == "__main__":

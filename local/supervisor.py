@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 
+from gateway.errors import ConfigError
 from local.cloud import local_cloud
 from local.environment import without_aws
 from local.postgres import PostgresError
@@ -54,7 +55,7 @@ async def run(settings: Settings) -> int:
         if reason is None:
             raise
         _say(f"Reelready cannot start: {reason}")
-        return _FAILED
+        return _USAGE if isinstance(error, ConfigError) else _FAILED
     return 0
 
 
@@ -78,7 +79,8 @@ def _reason(error: BaseException) -> str | None:
     """Why it cannot start, in one line; None for what is a bug."""
     if isinstance(error, BaseExceptionGroup):
         return next(filter(None, map(_reason, error.exceptions)), None)
-    return str(error) if isinstance(error, (StartError, PostgresError)) else None
+    known = isinstance(error, (StartError, PostgresError, ConfigError))
+    return str(error) if known else None
 
 
 def _say(line: str) -> None:

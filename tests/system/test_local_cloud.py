@@ -6,6 +6,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -245,6 +246,31 @@ def test_a_setting_that_makes_no_sense_is_a_usage_error(run_local):
 
     assert 2 == refused.returncode
     assert "Reelready cannot start: PORT: 'eighty' is not a port\n" == refused.stderr
+
+
+def test_a_setting_that_the_gateway_would_not_take_is_one_line(run_local, open_folder):
+    refused = run_local(REELREADY_HEARTBEAT_SECONDS="abc")
+
+    assert 2 == refused.returncode
+    assert (
+        "Reelready cannot start: REELREADY_HEARTBEAT_SECONDS: "
+        "'abc' is not a whole number from 1 to 300\n" == refused.stderr
+    )
+    assert [] == left_in(open_folder)
+
+
+def test_what_the_gateway_is_told_wrongly_it_names_in_one_line():
+    refused = subprocess.run(
+        [sys.executable, "-m", "local.gateway"],
+        input='{"REELREADY_PORT": "x"}',
+        capture_output=True,
+        text=True,
+        timeout=WAIT_S,
+        check=False,
+    )
+
+    said = "REELREADY_PORT: 'x' is not a whole number from 0 to 65535\n"
+    assert (2, said) == (refused.returncode, refused.stderr)
 
 
 def s3_port(cloud) -> int:
