@@ -74,8 +74,10 @@ class Access:
             UnauthorizedError: There is no API key, or not one of ours.
         """
         presented = _bearer(authorization)
-        if presented is None or not self._keys.accept(presented):
+        if presented is None:
             raise UnauthorizedError("an API key is required")
+        if not self._keys.accept(presented):
+            raise UnauthorizedError("the API key is not accepted")
 
     def viewer(self, request: Request) -> Viewer:
         """
@@ -93,6 +95,8 @@ class Access:
             raise UnauthorizedError("an API key or a watch token is required")
         if self._keys.accept(presented):
             return Viewer(everything=True)
+        if "." not in presented:
+            raise UnauthorizedError("the API key is not accepted")
         return self._tokens.read(presented)
 
     def client(self, peer: str, forwarded_for: str | None) -> str:

@@ -4,6 +4,7 @@ import base64
 import json
 from urllib.parse import parse_qs, urlsplit
 
+import aiohttp
 import pytest
 
 GOOD = {"name": "a.mp4", "content_type": "video/mp4", "size": 10}
@@ -99,20 +100,33 @@ async def test_unknown_fields_are_ignored(gateway):
 
 
 @pytest.mark.parametrize(
-    "headers",
+    ("credential", "said"),
     [
-        {"Authorization": ""},
-        {"Authorization": "Bearer wrong"},
-        {"Authorization": "Basic a2V5Og=="},
-        {"Authorization": "Bearer \xff\xfe"},
+        (None, "an API key is required"),
+        ("Bearer wrong", "the API key is not accepted"),
+        ("Bearer \xff\xfe", "the API key is not accepted"),
+        ("", "Authorization is not a bearer credential"),
+        ("Basic a2V5Og==", "Authorization is not a bearer credential"),
     ],
 )
-async def test_without_the_key_nothing_is_registered(gateway, headers):
-    async with gateway.http.post(
-        f"{gateway.url}/v1/files", json=GOOD, headers=headers
-    ) as answer:
-        assert 401 == answer.status
+async def test_without_the_key_nothing_is_registered(gateway, credential, said):
+    headers = {} if credential is None else {"Authorization": credential}
+    async with (
+        aiohttp.ClientSession() as nobody,
+        nobody.post(f"{gateway.url}/v1/files", json=GOOD, headers=headers) as answer,
+    ):
+        assert (401, said) == (answer.status, (await problem(answer))["detail"])
         assert "Bearer" in answer.headers["WWW-Authenticate"]
+
+
+async def test_reading_with_a_wrong_key_is_not_blamed_on_a_token(gateway):
+    path = f"{gateway.url}/v1/files/{await gateway.new_file()}"
+    wrong = {"Authorization": "Bearer wrong"}
+
+    async with gateway.http.get(path, headers=wrong) as answer:
+        said = await problem(answer)
+
+    assert "the API key is not accepted" == said["detail"]
 
 
 async def test_the_story_names_every_event_and_its_sender(gateway):
@@ -162,3 +176,7 @@ async def test_cross_origin_reading_is_for_the_listed_origins_only(gateway_with)
 
                     assert (origin if allowed else None) == granted
                     assert "Origin" in answer.headers["Vary"]
+
+
+async def problem(answer):
+    return await answer.json(content_type="application/problem+json")
