@@ -13,7 +13,7 @@ import resource
 import signal
 import socket
 from collections.abc import AsyncIterator, Coroutine, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext, suppress
 from functools import partial
 from ssl import SSLContext
 from typing import Any, cast
@@ -29,6 +29,7 @@ from gateway.ingest import Ingest
 from gateway.inherited import listening_sockets
 from gateway.memory import Memory
 from gateway.parking import Lot
+from gateway.place import Place
 from gateway.store.append import Append
 from gateway.store.files import Files
 from gateway.store.history import History
@@ -73,11 +74,15 @@ class Gateway:
     Attributes:
         hub: Its waiting clients.
         app: What aiohttp serves.
+        metrics: What it counts.
     """
 
-    def __init__(self, hub: Hub, app: web.Application, door: Door) -> None:
+    def __init__(
+        self, hub: Hub, app: web.Application, door: Door, metrics: Metrics
+    ) -> None:
         self.hub = hub
         self.app = app
+        self.metrics = metrics
         self._door = door
 
     @asynccontextmanager
@@ -117,7 +122,7 @@ class Gateway:
 
 
 @asynccontextmanager
-async def gateway(config: Config) -> AsyncIterator[Gateway]:
+async def gateway(config: Config, place: Place | None = None) -> AsyncIterator[Gateway]:
     """Build a gateway that is working when the block is entered."""
     await refuse_standby(config.database_url, f"{PREFIX}DATABASE_URL")
     if config.listen_database_url != config.database_url:
@@ -169,7 +174,10 @@ async def gateway(config: Config) -> AsyncIterator[Gateway]:
                     config, access, Files(pool, config.silences), history, uploads
                 ),
                 health=Health(
-                    hub, metrics, listening=listener.listening.is_set, ping=pool.ping
+                    hub,
+                    listening=listener.listening.is_set,
+                    ping=pool.ping,
+                    scrape=place.metrics if place else metrics.scrape,
                 ),
                 page=Page(config, await uploads.origin()),
             )
@@ -193,19 +201,27 @@ async def gateway(config: Config) -> AsyncIterator[Gateway]:
             headers=common,
             metrics=metrics,
         )
-        yield Gateway(hub, app, door)
+        yield Gateway(hub, app, door, metrics)
 
 
-async def serve(config: Config) -> None:
-    """Serve until SIGINT or SIGTERM, then say goodbye to everybody."""
+async def serve(config: Config, place: Place | None = None) -> None:
+    """
+    Serve until SIGINT or SIGTERM, then say goodbye to everybody.
+
+    Args:
+        place: Among others on the same address; the end of their parent ends us.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    inherited = listening_sockets()
+    inherited = place.sockets if place else listening_sockets()
     async with (
-        gateway(config) as one,
+        gateway(config, place) as one,
         one.listening(config.host, config.port, inherited=inherited) as server,
+        place.taken(one.metrics.registry, on_orphaned=stop.set)
+        if place
+        else nullcontext(),
     ):
         _spare_the_collector()
         for sock in server.sockets:
@@ -257,9 +273,12 @@ def _spare_the_collector() -> None:
     gc.set_threshold(50_000, 20, 100)
 
 
-def run(config: Config) -> None:
+def run(config: Config, place: Place | None = None) -> None:
     """
     Run the gateway in this process; blocks.
+
+    Args:
+        place: Among others on the same address.
 
     Raises:
         ConfigError: aiohttp would read requests with its parser in Python.
@@ -267,7 +286,7 @@ def run(config: Config) -> None:
     _require_the_c_parser()
     _raise_open_files()
     start_logging(access=config.access_log)
-    uvloop.run(serve(config))
+    uvloop.run(serve(config, place))
 
 
 @asynccontextmanager

@@ -19,6 +19,7 @@ from prometheus_client import (
     Gauge,
     Histogram,
     disable_created_metrics,
+    generate_latest,
 )
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
@@ -152,6 +153,10 @@ class Metrics:
         self.caught_up_files = counter(
             "caught_up_files_total", "Files that such a look found behind"
         )
+
+    async def scrape(self) -> bytes:
+        """Give every metric in Prometheus' text format."""
+        return generate_latest(self.registry)
 
 
 class LogWriter(logging.Handler):

@@ -14,6 +14,7 @@ from bench.soak.kills import KILLS
 from bench.soak.mutation import MUTATION
 from bench.soak.part import Part
 from bench.soak.permutations import PERMUTATIONS
+from bench.soak.processes import PROCESSES_PART
 from bench.soak.proxies import PROXIES
 from bench.soak.restarts import RESTARTS
 from bench.soak.shortage import BODIES, FILES, HEADS, MEMORY
@@ -37,6 +38,7 @@ PARTS: tuple[Part, ...] = (
     DRAIN,
     STORM,
     RESTARTS,
+    PROCESSES_PART,
     PROXIES,
     VANISHED,
     STALLED,

@@ -8,6 +8,7 @@ is an extra that a production machine does not install.
 
 import asyncio
 import sys
+from pathlib import Path
 
 import click
 
@@ -18,7 +19,18 @@ from gateway.config import Config, database_url
 @click.command(
     epilog="Example:  REELREADY_DATABASE_URL=postgresql://... REELREADY_BUCKET=... reelready serve"
 )
-def serve() -> None:
+@click.option(
+    "--processes",
+    type=click.IntRange(1, 64),
+    metavar="N",
+    help="So many gateways on one address, kept alive; SIGHUP replaces them one by one.",
+)
+@click.option("--place", type=int, hidden=True)
+@click.option("--folder", type=click.Path(path_type=Path), hidden=True)
+@click.option("--sockets", hidden=True)
+def serve(
+    processes: int | None, place: int | None, folder: Path | None, sockets: str | None
+) -> None:
     """
     Run the gateway.
 
@@ -28,11 +40,19 @@ def serve() -> None:
     """
     config = Config.from_env()
     config.refuse_local_secrets()
+    if processes is not None:
+        from gateway.processes import keep
+
+        sys.exit(keep(processes, config))
     try:
         from gateway.app import run
+        from gateway.place import Place
     except ImportError as error:
         raise click.ClickException(f"cannot serve: {error}") from error
-    run(config)
+    if place is None or folder is None or sockets is None:
+        run(config)
+    else:
+        run(config, Place(place, folder, map(int, sockets.split(","))))
 
 
 @click.command(

@@ -5,11 +5,10 @@ from collections.abc import Awaitable, Callable
 
 import msgspec
 from aiohttp import web
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST
 
 from gateway.errors import UnavailableError
 from gateway.hub import Hub
-from gateway.telemetry import Metrics
 
 DATABASE_TIMEOUT_S = 2.0
 
@@ -20,15 +19,15 @@ class Health:
     def __init__(
         self,
         hub: Hub,
-        metrics: Metrics,
         *,
         listening: Callable[[], bool],
         ping: Callable[[], Awaitable[None]],
+        scrape: Callable[[], Awaitable[bytes]],
     ) -> None:
         self._hub = hub
-        self._metrics = metrics
         self._listening = listening
         self._ping = ping
+        self._scrape = scrape
 
     async def alive(self, _: web.Request) -> web.Response:
         """Answer while the process lives; never a reason to restart it."""
@@ -51,7 +50,7 @@ class Health:
 
     async def metrics(self, _: web.Request) -> web.Response:
         """Give every metric in Prometheus' text format."""
-        body = generate_latest(self._metrics.registry)
+        body = await self._scrape()
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def _reaches_database(self) -> bool:
