@@ -36,3 +36,9 @@ class Registered(Struct, frozen=True, kw_only=True):
     file: FileState
     upload: SignedUpload
     watch: Watch
+
+    @property
+    def page_url(self) -> str:
+        """The page on this file; whoever has it may watch, as with the token."""
+        base = self.watch.events_url.removesuffix(f"v1/files/{self.file.id}/events")
+        return f"{base}?file={self.file.id}&token={self.watch.token}"

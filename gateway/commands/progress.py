@@ -29,6 +29,10 @@ class Row(ABC):
         """So many bytes are on their way."""
 
     @abstractmethod
+    def page(self, url: str) -> None:
+        """The page shows it at this address, which holds its watch token."""
+
+    @abstractmethod
     def sent_all(self, state: FileState) -> None:
         """The upload is done, and nobody wants to watch."""
 
@@ -76,6 +80,10 @@ class _Line(Row):
         self._outage = Outage()
 
     def sent(self, sent_bytes: int) -> None:
+        pass
+
+    def page(self, url: str) -> None:
+        # What is piped often ends in a log, where no token belongs.
         pass
 
     def sent_all(self, state: FileState) -> None:
@@ -154,6 +162,10 @@ class _Bar(Row):
 
     def sent(self, sent_bytes: int) -> None:
         self._progress.update(self._task, completed=sent_bytes)
+
+    def page(self, url: str) -> None:
+        line = f"{self._name}: on the page: {output.clean(url)}"
+        self._progress.console.print(line, soft_wrap=True)
 
     def sent_all(self, state: FileState) -> None:
         self.note("uploaded", style="green")

@@ -57,7 +57,8 @@ def upload(
     """
     Upload videos, and watch them become playable.
 
-    With --watch it ends with the playback URL; piped, every new state is a FILE
+    On a terminal it prints a link to the page that lets anybody watch, and with
+    --watch, at the end, the playback URL.  Piped, every new state is a FILE
     document in a line.  Ends with exit code 1 if one file failed.
     """
     if name is not None and len(files) > 1:
@@ -99,6 +100,7 @@ async def _upload(
                 owner=wanted.owner,
                 on_bytes=row.sent,
             )
+        row.page(registered.page_url)
         row.state(registered.file)
         if not wanted.watch:
             row.sent_all(registered.file)

@@ -17,9 +17,11 @@ from pathlib import Path
 import pytest
 
 from gateway.cli import COMMANDS
+from gateway.config import LOCAL_API_KEY, LOCAL_INGEST_SECRET
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
+LOCAL = ROOT / "docs" / "local.md"
 DOCUMENTS = [
     README,
     ROOT / "CHANGELOG.md",
@@ -27,6 +29,7 @@ DOCUMENTS = [
 ]
 PRINTED_ADDRESS = "URL=http://127.0.0.1:8080\n"
 WAIT_S = 150
+NEW_FILE = {"name": "a.mp4", "content_type": "video/mp4", "size": 1000}
 
 _BLOCK = re.compile(
     r"<!-- run: ([\w-]+) -->\n```sh\n(.*?)^```$", re.DOTALL | re.MULTILINE
@@ -146,15 +149,26 @@ def check_stream(printed: str) -> list[dict[str, object]]:
 
 
 @pytest.mark.timeout(200)
-def test_boto3_reaches_the_local_cloud_as_printed(run_as_printed, cloud, video):
+def test_every_block_about_the_local_cloud_works_as_printed(
+    run_as_printed, cloud, video
+):
     file_id = cloud.upload(video)
     cloud.wait_for(file_id, lambda state: state["status"] == "converting")
+    own = cloud.ask("v1/files", NEW_FILE | {"owner": "u-17"})["file"]["id"]
 
-    printed = run_as_printed(ROOT / "docs" / "local.md")["boto3"]
+    printed = run_as_printed(LOCAL)
 
     size = video.stat().st_size
-    assert f"{size} video/origin/{file_id}.mp4\n" in printed
-    assert re.search(f" (PROGRESSING|COMPLETE) {file_id}\n", printed)
+    assert f"{size} video/origin/{file_id}.mp4\n" in printed["boto3"]
+    assert re.search(f" (PROGRESSING|COMPLETE) {file_id}\n", printed["boto3"])
+    token = printed["token"].strip()
+    assert 200 == cloud.status(f"v1/files/{own}?token={token}")
+    assert 404 == cloud.status(f"v1/files/{file_id}?token={token}")
+
+
+def test_the_public_secrets_are_told_as_they_are():
+    assert f"`{LOCAL_API_KEY}`" in LOCAL.read_text()
+    assert f"`{LOCAL_INGEST_SECRET}`" in LOCAL.read_text()
 
 
 @by_document

@@ -134,6 +134,23 @@ async def test_on_a_terminal_there_are_bars_and_last_the_url(
     assert URL == written.splitlines()[-1].removeprefix(SHOW_CURSOR)
 
 
+async def test_on_a_terminal_it_says_where_the_page_shows_the_file(
+    gateway, on_terminal, clip
+):
+    terminal = await on_terminal("upload", clip, REELREADY_URL=gateway.url)
+    code, written = await terminal.end()
+
+    assert 0 == code
+    link = re.search(r"clip\.mp4: on the page: (\S+)", written)
+    assert f"{gateway.url}?file=f-1&token=t" == link[1]
+
+
+async def test_a_pipe_is_given_no_token(gateway, reelready, clip):
+    result = await reelready("upload", clip, REELREADY_URL=gateway.url)
+
+    assert "token" not in result.output
+
+
 async def test_on_a_terminal_each_of_several_has_its_line(gateway, on_terminal, clip):
     hostile = clip.with_name("[red]\x1b[2J.mp4")
     hostile.write_bytes(b"y")
