@@ -42,7 +42,13 @@ def _life_s(_ctx: click.Context, _param: click.Parameter, text: str) -> int:
 
 
 @click.command(
-    epilog='Example:  curl -N "$URL/v1/files/$ID/events?token=$(reelready token --file $ID --plain)"'
+    epilog="""Example:
+
+    \b
+      TOKEN=$(reelready token --file "$ID" --plain)
+      curl -N -H "Authorization: Bearer $TOKEN" \\
+        -H 'Accept: text/event-stream' "$URL/v1/files/$ID/events"
+    """
 )
 @click.option(
     "--file",

@@ -1,4 +1,5 @@
 import json
+import shlex
 import time
 
 import jwt
@@ -96,3 +97,15 @@ async def test_a_bad_secret_is_named_and_not_shown(reelready, secrets, said):
 
     assert 2 == result.exit_code
     assert f"Error: {said}\n" == result.stderr
+
+
+async def test_the_example_can_be_copied_from_a_narrow_terminal(reelready):
+    result = await reelready("token", "--help", COLUMNS="80")
+
+    script = result.stdout.partition("Example:")[2]
+    first, command = script.replace("\\\n", "").strip().splitlines()
+    assert 'TOKEN=$(reelready token --file "$ID" --plain)' == first
+    headers = ["-H", "Authorization: Bearer $TOKEN", "-H", "Accept: text/event-stream"]
+    asked = ["curl", "-N", *headers, "$URL/v1/files/$ID/events"]
+    assert asked == shlex.split(command)
+    assert max(map(len, result.stdout.splitlines())) <= 80
