@@ -34,6 +34,7 @@ from gateway.store.append import Append
 from gateway.store.files import Files
 from gateway.store.history import History
 from gateway.store.pool import Pool, refuse_standby
+from gateway.systemd import systemd_told
 from gateway.telemetry import Metrics, start_logging
 from gateway.uploads import Uploads
 from gateway.web.access import Access
@@ -222,6 +223,7 @@ async def serve(config: Config, place: Place | None = None) -> None:
         place.taken(one.metrics.registry, on_orphaned=stop.set)
         if place
         else nullcontext(),
+        systemd_told(),
     ):
         _spare_the_collector()
         for sock in server.sockets:
