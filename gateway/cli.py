@@ -8,11 +8,13 @@ Exit codes: 0 done, 1 failed, 2 usage or a wrong setting, 130 interrupted.
 """
 
 import errno
+import os
 from importlib import import_module
 from typing import Any
 
 import click
 
+from gateway.config import unknown
 from gateway.errors import ConfigError, GatewayError
 
 _INTERRUPTED = 130
@@ -29,6 +31,9 @@ COMMANDS = {
     "config": ("config", "Show every setting, its value and its origin."),
 }
 """Name: module of `gateway.commands`, and what the list of commands says."""
+
+_CONFIGURED = {"serve", "worker", "config"}
+"""Those that read every setting, and so can tell which is none."""
 
 
 class Commands(click.Group):
@@ -84,9 +89,13 @@ def _failure(error: Exception) -> click.ClickException:
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(package_name="reelready")
-def main() -> None:
+@click.pass_context
+def main(ctx: click.Context) -> None:
     """
     Know the moment your video is ready.
 
     On a terminal the answers are for people; piped, they are JSON lines.
     """
+    if ctx.invoked_subcommand in _CONFIGURED:
+        for line in unknown(os.environ):
+            click.echo(f"Warning: {line}", err=True)

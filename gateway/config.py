@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from datetime import timedelta
+from difflib import get_close_matches
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,12 @@ LOCAL_API_KEY = "local"
 LOCAL_INGEST_SECRET = "whsec_cmVlbHJlYWR5LWxvY2FsLW9ubHktc2VjcmV0LTAwMDE="  # noqa: S105 - public on purpose, refused by `serve`
 
 Network = IPv4Network | IPv6Network
+
+_ELSEWHERE = {
+    f"{PREFIX}{name}"
+    for name in ("URL", "API_KEY", "LOCAL_FAULTS", "LOCAL_STATUS_SECONDS")
+}
+"""Settings of the command line and the local cloud, which are read there."""
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _FUNCTION = re.compile(r"[\w:$-]{1,170}", re.ASCII)
@@ -374,6 +381,18 @@ class SettingLine:
 def describe(environ: Mapping[str, str] = os.environ) -> list[SettingLine]:
     """Every setting, its value and where that comes from; never fails."""
     return [_line(one, environ) for one in fields(Config)]
+
+
+def unknown(environ: Mapping[str, str] = os.environ) -> list[str]:
+    """Name what has the prefix and is no setting, and what may have been meant."""
+    known = {f"{PREFIX}{one.name.upper()}" for one in fields(Config)} | _ELSEWHERE
+    lines = []
+    for name in sorted(environ):
+        if name.startswith(PREFIX) and name.removesuffix("_FILE") not in known:
+            close = get_close_matches(name, sorted(known), 1, 0.9)
+            meant = f"; is it {close[0]}?" if close else ""
+            lines.append(f"{name}: is no setting{meant}")
+    return lines
 
 
 def database_url(environ: Mapping[str, str] = os.environ) -> str:

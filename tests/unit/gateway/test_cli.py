@@ -71,6 +71,24 @@ def test_a_missing_setting_is_one_line_that_names_it(name):
     assert "Error: REELREADY_DATABASE_URL: is not set (Postgres)\n" == result.stderr
 
 
+@pytest.mark.parametrize("name", ["serve", "worker", "config"])
+def test_a_misspelt_setting_is_warned_of(name):
+    result = _run(
+        name,
+        REELREADY_HEARTBEET_SECONDS="3",
+        REELREADY_SOUP="hot",
+        REELREADY_URL="http://127.0.0.1/",
+        REELREADY_API_KEYS_FILE="/none",
+        REELREADY_DATABASE_URL=None,
+    )
+
+    meant = "is it REELREADY_HEARTBEAT_SECONDS?"
+    assert [
+        f"Warning: REELREADY_HEARTBEET_SECONDS: is no setting; {meant}",
+        "Warning: REELREADY_SOUP: is no setting",
+    ] == [one for one in result.stderr.splitlines() if "Warning" in one]
+
+
 def test_serve_refuses_the_secrets_everybody_knows():
     result = _run("serve", **SETTINGS | {"REELREADY_API_KEYS": "local"})
 
