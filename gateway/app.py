@@ -31,6 +31,7 @@ from gateway.memory import Memory
 from gateway.parking import Lot
 from gateway.place import Place
 from gateway.store.append import Append
+from gateway.store.backlog import Backlog
 from gateway.store.files import Files
 from gateway.store.history import History
 from gateway.store.pool import Pool, refuse_standby
@@ -161,6 +162,7 @@ async def gateway(config: Config, place: Place | None = None) -> AsyncIterator[G
             "listener": listener.run(),
             "wheel": wheel.run(),
             "memory": memory.run(),
+            "backlog": Backlog(pool, config.deadlines, metrics).run(),
         }.items():
             await stack.enter_async_context(_running(name, work))
         access = Access(config, hub, memory, metrics)

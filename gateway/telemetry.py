@@ -18,6 +18,7 @@ from prometheus_client import (
     Counter,
     Gauge,
     Histogram,
+    ProcessCollector,
     disable_created_metrics,
     generate_latest,
 )
@@ -153,6 +154,14 @@ class Metrics:
         self.caught_up_files = counter(
             "caught_up_files_total", "Files that such a look found behind"
         )
+        self.database_up = gauge("database_up", "1 if the last look reached Postgres")
+        self.worker_lag_seconds = gauge(
+            "worker_lag_seconds", "How long the first silent file waits for a worker"
+        )
+        self.stuck_files = gauge(
+            "stuck_files", "Files that did not end ten minutes after their deadline"
+        )
+        ProcessCollector(registry=registry)
 
     async def scrape(self) -> bytes:
         """Give every metric in Prometheus' text format."""
