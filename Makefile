@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check fmt bench soak
+.PHONY: help run test check fmt bench soak lambdas
 
 # A Python that was removed or upgraded leaves a .venv that runs nothing.
 ifneq ($(shell test -x $(BIN)/python && echo runs),runs)
@@ -30,11 +30,12 @@ test: $(VENV)/test.stamp $(VENV)/hls.stamp  ## every test; ARGS="-k name" for so
 	@.ci/install-browser
 	@exec $(BIN)/python -m pytest $(ARGS)
 
-check: $(VENV)/test.stamp  ## format, lint, types, import contracts
+check: $(VENV)/test.stamp  ## format, lint, types, import contracts, templates
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/cfn-lint --regions ap-northeast-2 us-east-1 eu-central-1 -- deploy/aws/template.yaml
 
 fmt: $(VENV)/test.stamp  ## format, and fix what can be fixed
 	$(BIN)/ruff format .
@@ -46,6 +47,9 @@ soak: $(VENV)/soak.stamp  ## faults and crowds on purpose, each judged; ARGS="--
 bench: $(VENV)/test.stamp  ## our figures and the peers', side by side
 	@exec $(BIN)/python -m bench $(ARGS)
 
+lambdas:  ## the functions' zips for AWS, into build/lambdas
+	@$(PYTHON) deploy/aws/zips.py build/lambdas
+
 $(VENV)/made.stamp:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	  || { echo "Reelready needs Python 3.11 or later as $(PYTHON): install it, or name another by PYTHON=" >&2; exit 1; }
@@ -55,7 +59,7 @@ $(VENV)/made.stamp:
 	@touch $@
 
 $(VENV)/run.stamp: requirements/run.txt pyproject.toml | $(VENV)/made.stamp
-	@echo "Installing what Reelready needs into $(VENV), once (about 150 MB) ..." >&2
+	@echo "Installing what Reelready needs into $(VENV), once (150 MB to download, 450 MB there) ..." >&2
 	@$(PIP) install --require-hashes -r requirements/run.txt
 	@$(PIP) install --no-deps --no-build-isolation -e .
 	@touch $@
@@ -75,7 +79,7 @@ $(VENV)/soak.stamp: requirements/soak.txt | $(VENV)/test.stamp
 
 # hls.js is for browsers that do not play HLS themselves: without it the page
 # offers a link instead.  Tried once, as soon as there is an npm, since without a
-# network it takes long.
+# network it takes long; that there is none is said every time.
 $(VENV)/hls.stamp: package-lock.json | $(VENV)/made.stamp
 	@if command -v npm >/dev/null; then \
 	  if npm ci --omit=dev --ignore-scripts --no-audit --no-fund \
@@ -85,4 +89,6 @@ $(VENV)/hls.stamp: package-lock.json | $(VENV)/made.stamp
 	    echo "hls.js could not be installed, some browsers will not play (retry: npm ci)" >&2; \
 	    echo failed >$@; \
 	  fi; \
+	elif ! test -d node_modules/hls.js; then \
+	  echo "there is no npm, so no hls.js: some browsers will not play" >&2; \
 	fi

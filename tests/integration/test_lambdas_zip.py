@@ -1,16 +1,14 @@
-"""The functions as they are deployed: a zip, the standard library and boto3."""
+"""The functions as they are deployed: their zips, the standard library and boto3."""
 
 import importlib.util
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 import pytest
 
-import lambdas
+from deploy.aws.zips import FUNCTIONS, zipped
 
-HANDLERS = ["lambdas.video_media_converter", "lambdas.hls_file_manifest_saver"]
 RUNTIME = ["boto3", "botocore", "s3transfer", "jmespath", "dateutil", "urllib3", "six"]
 
 PROGRAM = """
@@ -24,12 +22,14 @@ assert sys.argv[2] in module.__file__, module.__file__
 
 @pytest.fixture
 def package(tmp_path):
-    target = tmp_path / "lambdas.zip"
-    source = Path(lambdas.__file__).parent
-    with zipfile.ZipFile(target, "w") as archive:
-        for path in source.glob("*.py"):
-            archive.write(path, f"lambdas/{path.name}")
-    return target
+    """Make the zip of a function; the value is where."""
+
+    def make(function):
+        target = tmp_path / f"{function}.zip"
+        target.write_bytes(zipped(function))
+        return target
+
+    return make
 
 
 @pytest.fixture
@@ -58,14 +58,14 @@ def start(module, *path):
     )
 
 
-@pytest.mark.parametrize("module", HANDLERS)
-def test_the_zip_alone_is_enough_beside_boto3(module, package, runtime):
-    result = start(module, package, runtime)
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_the_zip_alone_is_enough_beside_boto3(function, package, runtime):
+    result = start(f"lambdas.{function}", package(function), runtime)
 
     assert (0, "") == (result.returncode, result.stderr)
 
 
 def test_the_manifest_builder_needs_no_boto3(package):
-    program = start("lambdas.manifest", package)
+    program = start("lambdas.manifest", package("hls_file_manifest_saver"))
 
     assert "has no attribute 'handler'" in program.stderr
