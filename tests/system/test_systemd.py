@@ -1,0 +1,138 @@
+"""
+The units of deploy/systemd, with a real systemd: they hold what they promise.
+
+Their sandbox is the one they come with; only folders, the port and where the log
+goes are others.
+"""
+
+import asyncio
+import base64
+import re
+import subprocess
+
+import aiohttp
+import pytest
+
+from bench.children import free_port
+from tests.integration.conftest import API_KEY, INGEST_KEY, TOKEN_SECRET
+from tests.integration.test_restarts import knock
+from tests.system.booted import UNITS, booted
+
+GATEWAY, WORKER = "reelready.service", "reelready-worker.service"
+MOST_EXPOSED = 15
+"""Tenths, of 100: `systemd-analyze security`."""
+
+ACCOUNT = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+
+
+@pytest.fixture
+def secrets(empty_database_url):
+    return {
+        "database-url": empty_database_url,
+        "ingest-secrets": f"whsec_{base64.b64encode(INGEST_KEY).decode()}",
+        "api-keys": API_KEY,
+        "token-secrets": TOKEN_SECRET,
+    }
+
+
+async def status(url):
+    async with aiohttp.ClientSession() as http, http.get(url) as answer:
+        return answer.status
+
+
+async def until_other_than(pid, machine):
+    """Wait until another process is the gateway's."""
+    for _ in range(600):
+        if await machine.show(GATEWAY, "MainPID") not in {pid, "0"}:
+            return
+        await asyncio.sleep(0.05)
+    pytest.fail("nobody replaced it")
+
+
+@pytest.fixture
+def units(tmp_path):
+    """The units, with a program that is there."""
+    for unit in UNITS.glob("*.s*"):
+        text = unit.read_text().replace("/opt/reelready/bin/reelready", "/bin/true")
+        (tmp_path / unit.name).write_text(text)
+    return sorted(map(str, tmp_path.iterdir()))
+
+
+def analyze(*arguments):
+    """Ask `systemd-analyze`; returns whether it is content, and what it says."""
+    done = subprocess.run(
+        ["systemd-analyze", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    return done.returncode == 0, done.stdout
+
+
+def test_systemd_has_nothing_to_say_of_the_units(units):
+    assert 3 == len(units)
+    assert (True, "") == analyze("verify", "--man=no", *units)
+
+
+@pytest.mark.parametrize("service", [GATEWAY, WORKER])
+def test_a_service_is_exposed_to_little(service, units):
+    path = next(one for one in units if one.endswith(f"/{service}"))
+    bar = f"--threshold={MOST_EXPOSED}"
+
+    content, said = analyze("security", "--offline=true", bar, path)
+    assert content, said
+    content, said = analyze("security", "--offline=true", "--threshold=5", path)
+    assert not content, "it is content with anything"
+
+
+def sandbox(service):
+    """Secrets and sandbox: what follows the first credential, but for limits."""
+    _, found, rest = (UNITS / service).read_text().partition("LoadCredential=")
+    assert found
+    loose = re.compile(r"#.*|\s*|LimitNOFILE.*|MemoryMax.*|Also=.*")
+    return [line for line in rest.splitlines() if not loose.fullmatch(line)]
+
+
+def test_the_worker_is_locked_in_as_the_gateway_is():
+    assert sandbox(GATEWAY) == sandbox(WORKER)
+
+
+@pytest.mark.timeout(120)
+async def test_a_machine_serves_restarts_and_recovers(open_folder, secrets):
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    async with booted(open_folder, port, ACCOUNT, secrets) as machine:
+        # The socket alone: whoever comes starts the gateway, and it migrates.
+        await machine.systemctl("start", "reelready.socket")
+        assert 200 == await status(f"{url}/healthz")
+        await machine.systemctl("start", GATEWAY, WORKER)
+        states = [await machine.show(one, "SubState") for one in (GATEWAY, WORKER)]
+        assert ["running", "running"] == states
+        assert 200 == await status(f"{url}/readyz")
+
+        # A restart refuses nobody.
+        await machine.edit(GATEWAY, "[Service]\nWatchdogSec=1\nTimeoutAbortSec=1\n")
+        statuses, stop = set(), asyncio.Event()
+        knocking = asyncio.create_task(knock(url, statuses, stop))
+        await machine.systemctl("restart", GATEWAY)
+        stop.set()
+        await knocking
+        assert {200} == statuses
+
+        # A loop that turns is left alone, one that does not is ended and replaced.
+        pid = await machine.show(GATEWAY, "MainPID")
+        await asyncio.sleep(1.5)
+        assert pid == await machine.show(GATEWAY, "MainPID")
+        await machine.systemctl("kill", "--kill-who=main", "--signal=STOP", GATEWAY)
+        await until_other_than(pid, machine)
+        assert 200 == await status(f"{url}/healthz")
+
+        # Secrets are in files that nobody else can read.
+        environment = await machine.show(GATEWAY, "Environment")
+        assert "DATABASE_URL_FILE" in environment
+        assert not [one for one in secrets.values() if one in environment]
+
+        # It drains when it is told to go.
+        await machine.systemctl("stop", "reelready.socket", GATEWAY, WORKER)
+        assert "success" == await machine.show(GATEWAY, "Result")
