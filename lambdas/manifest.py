@@ -201,7 +201,8 @@ def _rendition(playlist: str, width: object, height: object) -> Rendition:
 def _hls_groups(groups: Iterable[Json]) -> Iterator[Json]:
     """Groups that can hold playlists; a group that does not say can."""
     for group in groups:
-        if group.get("type") in {None, "HLS_GROUP", "CMAF_GROUP"}:
+        kind = group.get("type")
+        if not isinstance(kind, str) or kind in {"HLS_GROUP", "CMAF_GROUP"}:
             yield group
 
 

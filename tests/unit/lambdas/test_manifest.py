@@ -142,7 +142,9 @@ def test_the_bucket_may_be_known_from_a_rendition_only():
     assert MASTER == derived(detail)
 
 
-@pytest.mark.parametrize("groups", [None, [], "x", [7]])
+@pytest.mark.parametrize(
+    "groups", [None, [], "x", [7], [{"type": ["HLS_GROUP"]}], [{"type": {}}]]
+)
 def test_a_complete_event_without_groups_is_derived_from_the_bucket(groups):
     detail = {"userMetadata": {"bucket": BUCKET}, "outputGroupDetails": groups}
 
