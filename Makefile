@@ -42,6 +42,7 @@ fmt: $(VENV)/test.stamp  ## format, and fix what can be fixed
 	$(BIN)/ruff check --fix .
 
 soak: $(VENV)/soak.stamp  ## faults and crowds on purpose, each judged; ARGS="--part churn" for one
+	@$(if $(findstring --help,$(ARGS)),,.ci/install-browser)
 	@exec $(BIN)/python -m bench.soak $(ARGS)
 
 bench: $(VENV)/test.stamp  ## our figures and the peers', side by side

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
-from bench.errors import RunError
+from bench.errors import MissingError, RunError
 
 _MOUNTS = Path("/proc/self/mounts")
 _PREFIX = "reelready-bench-"
@@ -91,7 +91,7 @@ async def memory_cgroup() -> AsyncIterator[Cgroup]:
     Make a group for the length of the block.
 
     Raises:
-        RunError: This machine, or this user, cannot.
+        MissingError: This machine, or this user, cannot.
     """
     root, version = _hierarchy()
     _sweep(root)
@@ -100,9 +100,9 @@ async def memory_cgroup() -> AsyncIterator[Cgroup]:
         folder.mkdir()
         if version == 2 and not (folder / "memory.max").exists():
             folder.rmdir()
-            raise RunError("cgroup: the memory controller is not handed down")
+            raise MissingError("cgroup: the memory controller is not handed down")
     except OSError as error:
-        raise RunError(f"no memory cgroup can be made here: {error}") from error
+        raise MissingError(f"a memory cgroup, which takes root: {error}") from error
     try:
         yield Cgroup(folder, version)
     finally:
@@ -119,7 +119,7 @@ def _hierarchy() -> tuple[Path, int]:
         if kind == "cgroup2":
             unified = Path(mount)
     if unified is None:
-        raise RunError("no cgroups are mounted here")
+        raise MissingError("cgroups: none are mounted here")
     return unified, 2
 
 

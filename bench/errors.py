@@ -7,3 +7,7 @@ class BenchError(Exception):
 
 class RunError(Exception):
     """One run gave no figures; it is recorded as failed and the rest goes on."""
+
+
+class MissingError(RunError):
+    """What the run needs is not here; the text says how to get it."""

@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 
 from bench.cores import pin_driver
+from bench.errors import MissingError
 from bench.machine import Machine, describe, raise_open_files
 from bench.record import RESULTS
 from bench.soak.catalogue import PARTS
@@ -26,6 +27,7 @@ class Soak(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         seconds: That each part took.
         failed: Parts that came to no figures, and why.
+        lacking: Parts that were not run, and what they need that is not here.
     """
 
     machine: Machine
@@ -33,6 +35,7 @@ class Soak(msgspec.Struct, frozen=True, kw_only=True):
     seconds: dict[str, float]
     outcomes: dict[str, Outcome]
     failed: dict[str, str]
+    lacking: dict[str, str]
 
     @property
     def missed(self) -> list[str]:
@@ -56,10 +59,17 @@ def _options() -> argparse.Namespace:
     add = parser.add_argument
     names = [one.name for one in PARTS]
     add("--part", action="append", choices=names, metavar="NAME", help="only this one")
-    add("--short", action="store_true", help="seconds of each, not the full size")
-    add("--results", type=Path, default=RESULTS, help="folder of the record")
+    add("--short", action="store_true", help="seconds of each; without a record")
+    add("--results", type=Path, help="folder of the record, also of a short one")
     add("--no-record", action="store_true", help="only say how it went")
     return parser.parse_args()
+
+
+def _folder(options: argparse.Namespace) -> Path | None:
+    """Where the record goes; None without one."""
+    if options.no_record or (options.short and options.results is None):
+        return None
+    return options.results or RESULTS
 
 
 def _run(part: Part, soak: Soak) -> None:
@@ -68,8 +78,12 @@ def _run(part: Part, soak: Soak) -> None:
     try:
         outcome = asyncio.run(part.run(soak.size))
     except Exception as error:  # noqa: BLE001 - the other parts still have something to say
-        soak.failed[part.name] = f"{type(error).__name__}: {error}"
-        print(f"  FAILED: {soak.failed[part.name]}", flush=True)
+        if lacking := _lacking(error):
+            soak.lacking[part.name] = lacking
+            print(f"  NOT RUN: needs {lacking}", flush=True)
+        else:
+            soak.failed[part.name] = f"{type(error).__name__}: {error}"
+            print(f"  FAILED: {soak.failed[part.name]}", flush=True)
     else:
         soak.outcomes[part.name] = outcome
         if not any(figure.bar for figure in outcome.figures):
@@ -77,6 +91,13 @@ def _run(part: Part, soak: Soak) -> None:
         for figure in outcome.figures:
             print(f"  {figure}", flush=True)
     soak.seconds[part.name] = round(time.monotonic() - began_s, 1)
+
+
+def _lacking(error: Exception) -> str | None:
+    """What the part needs that is not here; None when it failed for another reason."""
+    if isinstance(error, ExceptionGroup):
+        return next(filter(None, map(_lacking, error.exceptions)), None)
+    return str(error) if isinstance(error, MissingError) else None
 
 
 def _path(machine: Machine, parts: list[Part], folder: Path) -> Path:
@@ -100,22 +121,29 @@ def main() -> int:
         seconds={},
         outcomes={},
         failed={},
+        lacking={},
     )
-    path = _path(machine, chosen, options.results)
-    if not options.no_record:
+    folder = _folder(options)
+    path = _path(machine, chosen, folder) if folder else None
+    if path:
         path.parent.mkdir(parents=True, exist_ok=True)
     for part in chosen:
         _run(part, soak)
-        if not options.no_record:
+        if path:
             # Anew after each: what stops a soak of hours takes no part that is done.
             raw = msgspec.json.encode(soak)
             path.write_bytes(msgspec.json.format(raw, indent=1) + b"\n")
-    if not options.no_record:
+    if path:
         print(f"Record: {path}")
+    for name, needed in soak.lacking.items():
+        print(f"NOT RUN {name}: needs {needed}")
     for missed in soak.missed:
         print(f"MISSED {missed}")
-    print("missed" if soak.missed else "all as it should be")
-    return 1 if soak.missed else 0
+    if soak.missed or soak.lacking:
+        print("missed" if soak.missed else "not all was run")
+        return 1
+    print("all as it should be")
+    return 0
 
 
 if __name__ == "__main__":

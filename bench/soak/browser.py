@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from playwright.async_api import Browser, Page, async_playwright
 
-from bench.errors import RunError
+from bench.errors import MissingError
 
 ANY_PAGE = "healthz"
 
@@ -107,11 +107,11 @@ async def chromium() -> AsyncIterator[Browser]:
     Run the browser for the length of the block.
 
     Raises:
-        RunError: There is none.
+        MissingError: There is none.
     """
     executable = shutil.which("chromium") or shutil.which("google-chrome")
     if executable is None:
-        raise RunError("Chromium is not installed")
+        raise MissingError("chromium: apt-get install chromium")
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(
             executable_path=executable, args=_ARGUMENTS, headless=True

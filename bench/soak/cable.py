@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-from bench.errors import RunError
+from bench.errors import MissingError, RunError
 
 _CLONE_NEWNET = 0x40000000
 _NAMESPACES = Path("/run/netns")
@@ -56,14 +56,17 @@ def cable() -> Iterator[Cable]:
     Lay a cable for the length of the block.
 
     Raises:
-        RunError: We may not, or there is no iproute2.
+        MissingError: We may not, or there is no iproute2.
     """
     # Unlike that of anybody else who runs this now.
     number = os.getpid() % 2**14
     name, ours = f"rr-{os.getpid()}", f"rr{os.getpid()}"
     network = f"10.{224 + number // 4096 % 32}.{number // 16 % 256}"
     here, there = (f"{network}.{number % 16 * 4 + host}" for host in (1, 2))
-    _ip("netns", "add", name)
+    try:
+        _ip("netns", "add", name)
+    except RunError as error:
+        raise MissingError(f"a network namespace, which takes root: {error}") from error
     try:
         end = ("type", "veth", "peer", "name", "theirs", "netns", name)
         _ip("link", "add", ours, *end)
@@ -79,7 +82,7 @@ def cable() -> Iterator[Cable]:
 def _ip(*arguments: str) -> None:
     program = shutil.which("ip", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
     if program is None:
-        raise RunError("ip is not installed: apt-get install iproute2")
+        raise MissingError("ip: apt-get install iproute2")
     done = subprocess.run([program, *arguments], capture_output=True, check=False)
     if done.returncode != 0:
         raise RunError(f"ip {' '.join(arguments)}: {done.stderr.decode().strip()}")

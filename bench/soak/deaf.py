@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from bench.children import Children, free_port, listening
-from bench.errors import RunError
+from bench.errors import MissingError
 from bench.soak.elsewhere import Elsewhere
 from bench.soak.ledger import percentile
 from bench.soak.part import Outcome, Part, Size, at_least, at_most, none, told
@@ -198,13 +198,13 @@ async def _pgbouncer(url: str, children: Children) -> AsyncIterator[str]:
     Pool the sessions of a database by transaction; gives the URL by way of it.
 
     Raises:
-        RunError: There is no pgbouncer here.
+        MissingError: There is no pgbouncer here.
     """
     program = shutil.which("pgbouncer") or shutil.which(
         "pgbouncer", path="/usr/sbin:/usr/local/sbin"
     )
     if program is None:
-        raise RunError("needs pgbouncer: apt-get install pgbouncer")
+        raise MissingError("pgbouncer: apt-get install pgbouncer")
     parts, port = urlsplit(url), free_port()
     folder = children.temporary("pgbouncer-")
     folder.chmod(0o711)

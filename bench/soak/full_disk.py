@@ -18,7 +18,7 @@ from pathlib import Path
 import aiohttp
 import asyncpg
 
-from bench.errors import RunError
+from bench.errors import MissingError
 from bench.soak.kills import audit
 from bench.soak.ledger import Ledger
 from bench.soak.part import Outcome, Part, Size, at_least, at_most, none, told
@@ -43,14 +43,14 @@ def _small_disk() -> Iterator[Path]:
     Mount a file system in memory.
 
     Raises:
-        RunError: We are not root.
+        MissingError: We are not root.
     """
     with tempfile.TemporaryDirectory(prefix="reelready-disk-") as name:
         size = f"size={_DISK_MIB}m,mode=711"
         command = ["mount", "-t", "tmpfs", "-o", size, "reelready-disk", name]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise RunError(f"needs root to mount a small disk: {done.stderr.strip()}")
+            raise MissingError(f"root, to mount a small disk: {done.stderr.strip()}")
         try:
             yield Path(name)
         finally:

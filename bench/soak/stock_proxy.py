@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.children import Children, free_port, listening
-from bench.errors import RunError
+from bench.errors import MissingError
 from local.environment import LOOPBACK
 
 ADDRESSES = tuple(f"127.0.0.{number}" for number in range(1, 26))
@@ -109,11 +109,12 @@ class StockProxy:
             idle_s: In place of its own.
 
         Raises:
-            RunError: It is not installed, or does not come up.
+            MissingError: It is not installed.
+            RunError: It does not come up.
         """
         where = shutil.which(self.name, path=f"{os.environ['PATH']}:/usr/sbin")
         if where is None:
-            raise RunError(f"{self.name} is not installed: apt-get {self.package}")
+            raise MissingError(f"{self.name}: apt-get install {self.package}")
         folder, port = children.temporary(f"{self.name}-"), free_port()
         folder.chmod(0o777)  # its workers may run as another user
         seconds = idle_s or self.idle_s
