@@ -98,7 +98,7 @@ def _environment(workplace: Path, url: str) -> dict[str, str]:
 
 
 @pytest.mark.timeout(200)
-def test_every_block_of_the_readme_works_as_printed(run_as_printed):
+def test_every_block_of_the_readme_works_as_printed(run_as_printed, workplace):
     assert 1 == README.read_text().count(PRINTED_ADDRESS)
 
     printed = run_as_printed(README)
@@ -124,6 +124,9 @@ def test_every_block_of_the_readme_works_as_printed(run_as_printed):
         assert playlist.read().startswith(b"#EXTM3U")
     story = json.loads(printed["explain"])
     assert states == [event["state"] for event in story["events"]]
+    ignored = (ROOT / ".gitignore").read_text().split("\n")
+    written = {f"/{one.name}" for one in workplace.iterdir() if one.name != ".venv"}
+    assert {"/clip.mp4", "/data"} <= written <= set(ignored)
 
 
 def check_blocking_get(printed: str) -> None:
