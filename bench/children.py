@@ -20,6 +20,7 @@ from contextlib import (
     suppress,
 )
 from pathlib import Path
+from ssl import SSLContext
 from tempfile import mkdtemp
 from types import TracebackType
 from typing import Self
@@ -135,10 +136,18 @@ def free_port() -> int:
 
 
 async def listening(
-    port: int, process: asyncio.subprocess.Process, children: Children, name: str
+    port: int,
+    process: asyncio.subprocess.Process,
+    children: Children,
+    name: str,
+    *,
+    ssl: SSLContext | None = None,
 ) -> None:
     """
     Wait until a child takes connections.
+
+    Args:
+        ssl: To shake hands with it, too.
 
     Raises:
         RunError: It ended, or did not come up in time.
@@ -146,7 +155,7 @@ async def listening(
     deadline = time.monotonic() + _UP_S
     while process.returncode is None and time.monotonic() < deadline:
         with suppress(OSError):
-            _, writer = await asyncio.open_connection(LOOPBACK, port)
+            _, writer = await asyncio.open_connection(LOOPBACK, port, ssl=ssl)
             writer.close()
             return
         await asyncio.sleep(_POLL_S)

@@ -9,10 +9,11 @@ import grp
 import os
 import pwd
 import shutil
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
+from ssl import SSLContext
 
 from bench.children import Children, free_port, listening
 from bench.errors import MissingError
@@ -80,23 +81,22 @@ _CADDY = """
 
 
 @dataclass(frozen=True, kw_only=True)
-class StockProxy:
+class Proxy:
     """
     One proxy.
 
     Attributes:
         package: Of Debian.
+        trust: For clients, if it speaks TLS to them.
         idle_s: After so much silence it cuts a connection; 0: never.
     """
 
     name: str
+    program: str
     package: str
-    configuration: str
     command: Callable[[str, Path], Sequence[str]]
-    listen: Callable[[str, int], str]
-    between: str = "\n"
+    trust: SSLContext | None = None
     idle_s: int = 0
-    env: Mapping[str, str] = field(default_factory=dict)
 
     @asynccontextmanager
     async def before(
@@ -112,29 +112,44 @@ class StockProxy:
             MissingError: It is not installed.
             RunError: It does not come up.
         """
-        where = shutil.which(self.name, path=f"{os.environ['PATH']}:/usr/sbin")
+        where = shutil.which(self.program, path=f"{os.environ['PATH']}:/usr/sbin")
         if where is None:
-            raise MissingError(f"{self.name}: apt-get install {self.package}")
-        folder, port = children.temporary(f"{self.name}-"), free_port()
+            raise MissingError(f"{self.program}: apt-get install {self.package}")
+        folder, port = children.temporary(f"{self.program}-"), free_port()
         folder.chmod(0o777)  # its workers may run as another user
-        seconds = idle_s or self.idle_s
         path = folder / "configuration"
-        path.write_text(
-            self.configuration.format(
-                folder=folder,
-                user=_user(),
-                listen=self.between.join(self.listen(one, port) for one in ADDRESSES),
-                upstream=f"{LOOPBACK}:{upstream_port}",
-                nginx_timeout=f"proxy_read_timeout {idle_s}s;" if idle_s else "",
-                haproxy_timeout_ms=seconds * 1000,
-                compress="encode gzip" if self.name == "caddy" else "",
-            ),
-            encoding="ascii",
-        )
+        upstream = f"{LOOPBACK}:{upstream_port}"
+        path.write_text(self.written(folder, port, upstream, idle_s), encoding="ascii")
         env = {"PATH": os.environ["PATH"], "HOME": str(folder)}
-        async with children.child(self.name, self.command(where, path), env=env) as one:
-            await listening(port, one, children, self.name)
-            yield Standing(port, folder / "errors.log")
+        name = folder.name
+        async with children.child(name, self.command(where, path), env=env) as one:
+            await listening(port, one, children, name, ssl=self.trust)
+            yield Standing(self.trust, port, folder, children.log(name))
+
+    def written(self, folder: Path, port: int, upstream: str, idle_s: int) -> str:
+        """Write its configuration; `idle_s` 0: as it comes."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class StockProxy(Proxy):
+    """One as it is packaged; `listen` says in its words where."""
+
+    configuration: str
+    listen: Callable[[str, int], str]
+    between: str = "\n"
+
+    def written(self, folder: Path, port: int, upstream: str, idle_s: int) -> str:
+        """Write what it comes with, and where the gateway is."""
+        return self.configuration.format(
+            folder=folder,
+            user=nginx_user(),
+            listen=self.between.join(self.listen(one, port) for one in ADDRESSES),
+            upstream=upstream,
+            nginx_timeout=f"proxy_read_timeout {idle_s}s;" if idle_s else "",
+            haproxy_timeout_ms=(idle_s or self.idle_s) * 1000,
+            compress="encode gzip" if self.program == "caddy" else "",
+        )
 
 
 @dataclass(frozen=True)
@@ -143,19 +158,32 @@ class Standing:
     A proxy that is up.
 
     Attributes:
-        port: The same on each of `ADDRESSES`.
+        port: The same on each of `ADDRESSES`, as far as it listens there.
+        folder: Where it has what it writes.
     """
 
+    _trust: SSLContext | None
     port: int
-    _errors: Path
+    folder: Path
+    _said: Path
+
+    @property
+    def url(self) -> str:
+        """Where clients find it."""
+        return f"http{'s' if self._trust else ''}://{LOOPBACK}:{self.port}"
 
     def errors(self) -> list[str]:
         """Lines of what nginx could not do."""
-        lines = self._errors.read_text(errors="replace").splitlines()
+        lines = (self.folder / "errors.log").read_text(errors="replace").splitlines()
         return [line for line in lines if "[error]" in line]
 
+    def logs(self) -> str:
+        """Everything it has written for people."""
+        paths = [self._said, *sorted(self.folder.glob("*.log"))]
+        return "".join(path.read_text(errors="replace") for path in paths)
 
-def _user() -> str:
+
+def nginx_user() -> str:
     """Root must name who its workers run as, and the group's name differs."""
     if os.geteuid() != 0:
         return ""
@@ -165,6 +193,7 @@ def _user() -> str:
 
 NGINX = StockProxy(
     name="nginx",
+    program="nginx",
     package="nginx-core",
     configuration=_NGINX,
     command=lambda where, path: [where, "-e", "stderr", "-c", str(path)],
@@ -173,6 +202,7 @@ NGINX = StockProxy(
 )
 HAPROXY = StockProxy(
     name="haproxy",
+    program="haproxy",
     package="haproxy",
     configuration=_HAPROXY,
     command=lambda where, path: [where, "-db", "-f", str(path)],
@@ -181,6 +211,7 @@ HAPROXY = StockProxy(
 )
 CADDY = StockProxy(
     name="caddy",
+    program="caddy",
     package="caddy",
     configuration=_CADDY,
     command=lambda where, path: [
