@@ -102,6 +102,10 @@ def test_a_rule_for_some_statuses_takes_those():
         ({"region": ["us-east-1", "ap-northeast-2"]}, True),
         ({"resources": ["elsewhere", PROGRESSING["resources"][0]]}, True),
         ({"resources": ["elsewhere"]}, False),
+        ({"detail": {"status": [{"prefix": "STATUS_"}]}}, True),
+        ({"detail": {"status": ["COMPLETE", {"prefix": ""}]}}, True),
+        ({"detail": {"status": [{"prefix": "status_"}]}}, False),
+        ({"detail": {"framesDecoded": [{"prefix": "12"}]}}, False),
     ],
 )
 def test_values_match_exactly(pattern: dict[str, Any], expected: bool):
@@ -123,7 +127,9 @@ def test_what_is_no_such_event_does_not_match(event: object):
         ({"source": "aws.mediaconvert"}, "source"),
         ({"source": []}, "source"),
         ({"detail": {"status": None}}, r"detail\.status"),
-        ({"detail": {"status": [{"prefix": "COMP"}]}}, r"detail\.status"),
+        ({"detail": {"status": [{"suffix": "ETE"}]}}, r"detail\.status"),
+        ({"detail": {"status": [{"prefix": 1}]}}, r"detail\.status"),
+        ({"detail": {"status": [{"prefix": "C", "suffix": "E"}]}}, r"detail\.status"),
         ({"detail": {"status": [["COMPLETE"]]}}, r"detail\.status"),
     ],
 )
