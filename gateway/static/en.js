@@ -76,7 +76,7 @@ export default {
   problem_unreadable: "The file could not be read. It may have been moved or changed since you chose it.",
 
   error_code: "Code: {code}",
-  lost_401: "The permission to watch this video has expired. Remove it from the list, or open a new link.",
+  lost_401: "The permission to watch this video is not valid or has expired. Remove it from the list, or open a new link.",
   lost_404: "Reelready does not know this video any more. You can remove it from the list.",
 
   cancel: "Cancel upload",

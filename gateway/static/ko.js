@@ -86,7 +86,7 @@ export default {
   error_conversion_never_reported: "변환이 끝났다는 소식이 오지 않았습니다.",
   error_upload_never_came: "동영상이 끝까지 도착하지 않아 중단되었습니다.",
   error_code: "코드: {code}",
-  lost_401: "이 동영상을 볼 수 있는 권한이 만료되었습니다. 목록에서 삭제하거나 새 링크를 여세요.",
+  lost_401: "이 동영상을 볼 수 있는 권한이 없거나 만료되었습니다. 목록에서 삭제하거나 새 링크를 여세요.",
   lost_404: "Reelready에 더 이상 없는 동영상입니다. 목록에서 삭제할 수 있습니다.",
 
   cancel: "업로드 취소",

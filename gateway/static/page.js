@@ -189,14 +189,9 @@ function watchOnly(query) {
   const id = query.get("file");
   const kept = `reelready.watch.${id}`;
   const token = query.get("token") ?? sessionStorage.getItem(kept);
-  if (!token) {
-    say("notice", "link_incomplete");
-    return;
-  }
+  if (!token) return say("notice", "link_incomplete");
   sessionStorage.setItem(kept, token);
-  const address = new URL(location.href);
-  address.searchParams.delete("token");
-  history.replaceState(null, "", address);
+  history.replaceState(null, "", `?file=${encodeURIComponent(id)}`);
   follow(addRow({ id, token, name: id, restored: true }, act), 0);
 }
 

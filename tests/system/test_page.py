@@ -214,6 +214,8 @@ async def test_a_watch_link_shows_one_file_and_leaves_no_token_in_the_address(
         await friend.page.reload()
         await stage.report(file_id, status="uploaded")
         await expect(row(friend, "shared.mp4")).to_contain_text("starts soon")
+        await friend.page.get_by_role("link", name="Reelready").click()
+        await expect(friend.page.get_by_role("button", name="Choose")).to_be_visible()
 
 
 async def test_an_expired_token_is_told_and_the_row_can_be_removed(visit, stage):
@@ -228,7 +230,7 @@ async def test_an_expired_token_is_told_and_the_row_can_be_removed(visit, stage)
     await visit.page.reload()
 
     await expect(row(visit, "old.mp4")).to_contain_text(
-        "permission to watch this video has expired"
+        "permission to watch this video is not valid or has expired"
     )
     await expect(row(visit, "gone.mp4")).to_contain_text("does not know this video")
     await row(visit, "old.mp4").get_by_role("button", name="Remove from list").click()
@@ -442,7 +444,7 @@ async def test_the_keyboard_alone_is_enough(visit, stage):
     await visit.open()
     keyboard = visit.page.keyboard
     choose = visit.page.get_by_role("button", name="Choose videos")
-    for _ in range(3):
+    for _ in range(4):
         await keyboard.press("Tab")
     await expect(choose).to_be_focused()
     await keyboard.press("Enter")
