@@ -7,7 +7,9 @@ requests to that address and nowhere else.
 
 import asyncio
 import contextlib
+import os
 import re
+import socket
 from collections.abc import AsyncGenerator, Callable, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -275,12 +277,25 @@ class Client:
         except TimeoutError:
             raise UnavailableError(f"{self._url} does not answer") from None
         except (aiohttp.ClientError, OSError) as error:
-            raise UnavailableError(f"{self._url} cannot be reached: {error}") from error
+            why = f"{self._url} cannot be reached: {_cause(error)}"
+            raise UnavailableError(why) from error
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
             raise RuntimeError("use `async with Client(...)`")
         return self._session
+
+
+def _cause(error: Exception) -> str:
+    """Say why there is no connection; aiohttp says again to where, and ``ssl:default``."""
+    if isinstance(error, aiohttp.ClientSSLError):
+        return str(error)
+    if not isinstance(error, aiohttp.ClientConnectorError):
+        return str(error)
+    cause = error.os_error
+    if isinstance(cause, socket.gaierror) or cause.errno is None:
+        return cause.strerror or str(cause)
+    return os.strerror(cause.errno)
 
 
 def _path(file_id: str) -> str:

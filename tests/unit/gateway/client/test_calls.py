@@ -4,6 +4,7 @@ import random
 import re
 import socket
 
+import aiohttp
 import pytest
 
 from gateway.client import (
@@ -217,9 +218,24 @@ async def test_no_gateway_is_said_with_its_address():
     with socket.create_server(("127.0.0.1", 0)) as reserved:
         url = f"http://127.0.0.1:{reserved.getsockname()[1]}/"
 
+    said = f"{url} cannot be reached: Connection refused"
     async with Client(url) as client:
-        with pytest.raises(UnavailableError, match=re.escape(url)):
+        with pytest.raises(UnavailableError, match=f"^{re.escape(said)}$"):
             await client.file("f-1")
+
+
+@pytest.mark.parametrize(
+    ("cause", "said"),
+    [
+        (socket.gaierror(-2, "Name or service not known"), "Name or service not known"),
+        (OSError(113, "Connect call failed ('192.0.2.1', 80)"), "No route to host"),
+        (OSError("Multiple exceptions: this, that"), "Multiple exceptions: this, that"),
+    ],
+)
+def test_why_there_is_no_connection_is_said_without_the_address(cause, said):
+    error = aiohttp.ClientConnectorError(None, cause)
+
+    assert said == calls._cause(error)
 
 
 @pytest.mark.parametrize("file_id", ["", "..", "a/b", "A", "a" * 65, "é", "a?b"])
