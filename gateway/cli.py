@@ -22,6 +22,7 @@ _INTERRUPTED = 130
 COMMANDS = {
     "serve": ("services", "Run the gateway."),
     "worker": ("services", "Run the reconciler and the janitor."),
+    "relay": ("services", "Pass doorbells on to many gateways, by Redis or Valkey."),
     "migrate": ("services", "Bring the database up to date."),
     "local": ("services", "Run a whole local cloud and the gateway."),
     "upload": ("upload", "Upload videos, and watch them become playable."),

@@ -93,14 +93,17 @@ class Feed:
         """Hear the doorbells that waited for a commit, and hold no others."""
         self._hub.ring(self._let_go(file_ids).items())
 
-    async def look(self) -> None:
+    async def look(self, file_ids: Iterable[FileId] | None = None) -> None:
         """
         Ask the table itself which waited-for files have moved.
+
+        Args:
+            file_ids: Only of these; of all when left out.
 
         Raises:
             UnavailableError: The database is away.
         """
-        seen = self._hub.seen()
+        seen = self._hub.seen(file_ids)
         self._metrics.catch_ups.inc()
         if not seen:
             return

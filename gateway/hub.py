@@ -9,7 +9,7 @@ the feed reads it forward from the table.  Nothing is buffered for anybody.
 """
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from gateway.model import FileId, Reading, Seq
@@ -72,10 +72,16 @@ class _File:
 
 
 class Hub:
-    """All waiting clients of one process."""
+    """
+    All waiting clients of one process.
+
+    Attributes:
+        on_held: Called with a file that is waited for from now on, or no more.
+    """
 
     def __init__(self) -> None:
         self.draining = False
+        self.on_held: Callable[[FileId], None] = lambda _: None
         self._files: dict[FileId, _File] = {}
         self._behind: set[Subscriber] = set()
         self._someone_is_behind = asyncio.Event()
@@ -92,7 +98,10 @@ class Hub:
 
     def add(self, subscriber: Subscriber) -> None:
         """Register a subscriber; its first reading is due at once."""
-        file = self._files.setdefault(subscriber.file_id, _File())
+        file = self._files.get(subscriber.file_id)
+        if file is None:
+            file = self._files[subscriber.file_id] = _File()
+            self.on_held(subscriber.file_id)
         file.subscribers.add(subscriber)
         self._subscribers += 1
         self._fall_behind((subscriber,))
@@ -107,6 +116,7 @@ class Hub:
         self._subscribers -= 1
         if not file.subscribers:
             del self._files[subscriber.file_id]
+            self.on_held(subscriber.file_id)
 
     @contextmanager
     def joined(self, *subscribers: Subscriber) -> Iterator[None]:
@@ -167,10 +177,20 @@ class Hub:
             if file is not None:
                 self._fall_behind(one for one in file.subscribers if one.cursor > seq)
 
-    def seen(self) -> Mapping[FileId, tuple[Seq, Seq]]:
-        """Name every file that is waited for, the lowest and highest seq seen of it."""
+    def seen(
+        self, file_ids: Iterable[FileId] | None = None
+    ) -> Mapping[FileId, tuple[Seq, Seq]]:
+        """
+        Name the files that are waited for, the lowest and highest seq seen of each.
+
+        Args:
+            file_ids: Only these; all when left out.
+        """
         seen = {}
-        for file_id, file in self._files.items():
+        for file_id in self._files if file_ids is None else file_ids:
+            file = self._files.get(file_id)
+            if file is None:
+                continue
             cursors = [max(0, one.cursor) for one in file.subscribers]
             seen[file_id] = Seq(min(cursors)), Seq(max(cursors))
         return seen

@@ -20,7 +20,6 @@ import secrets
 import socket
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from contextlib import suppress
 
 import asyncpg
 
@@ -30,10 +29,10 @@ from gateway.model import FileId, Seq
 from gateway.protocol import notification
 from gateway.store.pool import AWAY, PRIMARY
 from gateway.telemetry import Metrics
+from workers.looking import Looking
 
 ECHO_INTERVAL_S = 2.0
 ECHO_TIMEOUT_S = 2.5
-DEAF_LOOK_INTERVAL_S = 1.0
 CONNECT_TIMEOUT_S = 2.0
 QUEUE_ALARM = 0.1
 """Of Postgres' notification queue; full, it lets no commit ring any more."""
@@ -72,23 +71,22 @@ class Listener:
         echo_interval_s: float = ECHO_INTERVAL_S,
         echo_timeout_s: float = ECHO_TIMEOUT_S,
     ) -> None:
-        self.listening = asyncio.Event()
+        self._looking = Looking(look, safety_look_s=safety_look_s)
+        self.listening = self._looking.hearing
         self._dsn = dsn
         self._ring = ring
         self._look = look
         self._notify = notify
         self._metrics = metrics
-        self._safety_look_s = safety_look_s
         self._echo_interval_s = echo_interval_s
         self._echo_timeout_s = echo_timeout_s
-        self._lost = asyncio.Event()
         self._queue_alarmed = False
         self._echoes: dict[str, asyncio.Future[None]] = {}
 
     async def run(self) -> None:
         """Listen until cancelled, through every failure of the database."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._look_regularly())
+            tasks.create_task(self._looking.run())
             backoff_s = 0.05
             while True:
                 if await self._listen_once():
@@ -124,7 +122,7 @@ class Listener:
             _log.warning("listener lost: %s", str(error) or type(error).__name__)
         finally:
             self.listening.clear()
-            self._lost.set()
+            self._looking.lost.set()
             self._metrics.listener_up.set(0)
             if session is not None:
                 session.terminate()
@@ -201,21 +199,6 @@ class Listener:
             self._ring(notification.decode(text))
         elif (heard := self._echoes.get(nonce)) and not heard.done():
             heard.set_result(None)
-
-    async def _look_regularly(self) -> None:
-        """Look at the table: often while deaf, seldom as a safety net."""
-        looked_at = time.monotonic()
-        while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(DEAF_LOOK_INTERVAL_S):
-                    await self._lost.wait()
-            self._lost.clear()
-            due_at = looked_at + self._safety_look_s
-            if self.listening.is_set() and time.monotonic() < due_at:
-                continue
-            looked_at = time.monotonic()
-            with suppress(UnavailableError):
-                await self._look()
 
 
 def _keep_alive(session: "asyncpg.Connection[asyncpg.Record]") -> None:

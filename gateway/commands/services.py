@@ -72,6 +72,22 @@ def worker() -> None:
 
 
 @click.command(
+    epilog="Example:  REELREADY_REDIS_URL=redis://... REELREADY_DATABASE_URL=postgresql://... reelready relay"
+)
+def relay() -> None:
+    """
+    Pass doorbells on to many gateways, by Redis or Valkey.
+
+    It LISTENs once for all gateways that have the same REELREADY_REDIS_URL.  Of
+    several relays one works.  The settings are those of `serve`.
+    """
+    config = Config.from_env()
+    from workers.relay import run
+
+    run(config)
+
+
+@click.command(
     epilog="Example:  REELREADY_DATABASE_URL=postgresql://... reelready migrate"
 )
 def migrate() -> None:

@@ -441,3 +441,22 @@ def test_a_subscriber_must_say_how_it_takes_and_ends():
         bare.deliver(None)
     with pytest.raises(NotImplementedError):
         bare.end("drain")
+
+
+async def test_it_tells_of_each_file_that_is_held_and_held_no_more():
+    hub, told = Hub(), []
+    hub.on_held = told.append
+    one, another = RecordingSubscriber(CURRENT), RecordingSubscriber(CURRENT)
+    for act in hub.add, hub.remove:
+        act(one)
+        act(another)
+
+    assert [one.file_id, one.file_id] == told
+
+
+async def test_what_was_seen_of_some_files_is_of_those_only():
+    hub, one = Hub(), RecordingSubscriber(CURRENT)
+    hub.add(one)
+
+    assert {one.file_id} == hub.seen([one.file_id, FileId("f-9")]).keys()
+    assert {} == hub.seen([])

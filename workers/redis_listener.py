@@ -1,0 +1,254 @@
+"""
+The listener of a gateway behind Redis or Valkey: it subscribes to the files that it
+holds, and to the beats of the relay, which prove that doorbells get through.
+
+The table stays the truth.  A file is looked at once its subscription is confirmed,
+since what rang before was not heard; everything is looked at when the relay's term
+changes, and again and again while no beat comes.
+
+Source: Redis, "Pub/sub"; valkey.io/topics/pubsub.
+"""
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
+
+import redis.asyncio as redis
+from redis.asyncio.client import PubSub
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from gateway.config import PREFIX
+from gateway.errors import UnavailableError
+from gateway.hub import Hub
+from gateway.model import FileId, Seq
+from gateway.protocol import relayed
+from gateway.telemetry import Metrics
+from workers.looking import Looking
+
+BEAT_LIMIT_S = 5.0
+"""Without a beat for so long, doorbells are not relied upon."""
+
+PING_INTERVAL_S = 2.0
+SILENCE_LIMIT_S = 5.0
+"""Without anything at all, a session is given up."""
+
+CONNECT_TIMEOUT_S = 2.0
+GATHER_S = 0.002
+"""From the first file that is new to the subscription; others join it."""
+
+LINGER_S = 60.0
+"""A file that nobody waits for stays subscribed: most clients come back."""
+
+MAX_CHANNELS = 1000
+"""Of one command."""
+
+_LOST = "%sREDIS_URL: cannot be reached, so files are looked at, not rung: %s"
+_UNHEARD = (
+    "%sREDIS_URL: no relay is heard: `reelready relay` has to run, on the same one"
+)
+
+_MAX_BACKOFF_S = 1.0
+_AWAY = (RedisError, OSError, TimeoutError)
+
+_log = logging.getLogger("reelready.listener")
+
+
+def connect(url: str) -> redis.Redis:
+    """Make a client that tries nothing twice: whoever uses it looks, then."""
+    return redis.Redis.from_url(
+        url,
+        decode_responses=True,
+        socket_connect_timeout=CONNECT_TIMEOUT_S,
+        socket_timeout=SILENCE_LIMIT_S,
+        retry=Retry(NoBackoff(), 0),
+        client_name="reelready",
+    )
+
+
+class RedisListener:
+    """
+    Keeps a gateway's doorbells connected.
+
+    Args:
+        look: Asks the table about these files, or about all.
+
+    Attributes:
+        listening: Set while beats come.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        hub: Hub,
+        *,
+        ring: Callable[[Iterable[tuple[FileId, Seq]]], None],
+        look: Callable[[Iterable[FileId] | None], Awaitable[None]],
+        metrics: Metrics,
+        safety_look_s: float,
+    ) -> None:
+        self._url = url
+        self._hub = hub
+        self._ring = ring
+        self._look = look
+        self._metrics = metrics
+        self._looking = Looking(lambda: look(None), safety_look_s=safety_look_s)
+        self.listening = self._looking.hearing
+        self._confirmed: set[FileId] = set()
+        self._term_changed = False
+        self._something_to_look_at = asyncio.Event()
+        self._changed: set[FileId] = set()
+        self._something_changed = asyncio.Event()
+        self._term = ""
+        self._said = False
+        self._beat_at = self._heard_at = 0.0
+        hub.on_held = self._note
+
+    async def run(self) -> None:
+        """Listen until cancelled, through every failure of Redis and the relay."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._looking.run())
+            backoff_s = 0.05
+            while True:
+                began_s = time.monotonic()
+                await self._listen_once()
+                if time.monotonic() > began_s + SILENCE_LIMIT_S:
+                    backoff_s = 0.05
+                await asyncio.sleep(backoff_s)
+                backoff_s = min(backoff_s * 2, _MAX_BACKOFF_S)
+                self._metrics.listener_reconnects.inc()
+
+    async def _listen_once(self) -> None:
+        """Hold one session until it fails."""
+        self._term = ""
+        self._confirmed.clear()
+        self._term_changed = False
+        try:
+            async with connect(self._url) as client, client.pubsub() as session:
+                await session.subscribe(relayed.BEATS)
+                self._heard_at = time.monotonic()
+                async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(self._hear(session))
+                    tasks.create_task(self._catch_up())
+                    tasks.create_task(self._subscribe(session))
+                    tasks.create_task(self._watch(session))
+        except* _AWAY as errors:
+            if not self._said:
+                self._said = True
+                error = errors.exceptions[0]
+                _log.warning(_LOST, PREFIX, str(error) or type(error).__name__)
+        finally:
+            self._deaf()
+
+    def _note(self, file_id: FileId) -> None:
+        self._changed.add(file_id)
+        self._something_changed.set()
+
+    def _deaf(self) -> None:
+        if self.listening.is_set():
+            self.listening.clear()
+            self._looking.lost.set()
+        self._metrics.listener_up.set(0)
+
+    async def _hear(self, session: PubSub) -> None:
+        while True:
+            said = await session.get_message(timeout=None)
+            if said is None:
+                continue
+            self._heard_at = time.monotonic()
+            channel, data = str(said["channel"]), str(said["data"])
+            if said["type"] == "subscribe" and channel != relayed.BEATS:
+                self._confirmed.add(relayed.file_of(channel))
+                self._something_to_look_at.set()
+            elif said["type"] == "message" and channel == relayed.BEATS:
+                self._heard_beat(data)
+            elif said["type"] == "message":
+                seq = relayed.seq_of(data)
+                if seq is not None:
+                    self._ring([(relayed.file_of(channel), seq)])
+
+    def _heard_beat(self, term: str) -> None:
+        self._beat_at = self._heard_at
+        if term != self._term or not self.listening.is_set():
+            self._term = term
+            self._term_changed = True
+            self._something_to_look_at.set()
+
+    async def _catch_up(self) -> None:
+        """Look at what may have rung unheard."""
+        while True:
+            await self._something_to_look_at.wait()
+            # Those that are confirmed together are looked at together.
+            await asyncio.sleep(GATHER_S)
+            self._something_to_look_at.clear()
+            confirmed, self._confirmed = self._confirmed, set()
+            all_of_them, self._term_changed = self._term_changed, False
+            try:
+                await self._look(None if all_of_them else confirmed)
+            except UnavailableError:
+                # The next beat says it again.
+                self._deaf()
+                continue
+            if all_of_them and not self.listening.is_set():
+                self.listening.set()
+                self._metrics.listener_up.set(1)
+                self._said = False
+                _log.info("listening to the relay")
+
+    async def _subscribe(self, session: PubSub) -> None:
+        """Be subscribed to what the hub holds."""
+        subscribed: set[FileId] = set()
+        leaving: deque[tuple[float, FileId]] = deque()
+        self._changed |= self._hub.seen().keys()
+        self._something_changed.set()
+        while True:
+            wait_s = leaving[0][0] - time.monotonic() if leaving else None
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await self._something_changed.wait()
+                    await asyncio.sleep(GATHER_S)
+            self._something_changed.clear()
+            changed, self._changed = self._changed, set()
+            new = [one for one in changed - subscribed if self._hub.waiting_for(one)]
+            for batch in _batches(new):
+                await session.subscribe(*map(relayed.channel, batch))
+            subscribed.update(new)
+            now_s = time.monotonic()
+            leaving += (
+                (now_s + LINGER_S, one)
+                for one in changed & subscribed
+                if not self._hub.waiting_for(one)
+            )
+            gone = []
+            while leaving and leaving[0][0] <= now_s:
+                _, one = leaving.popleft()
+                if one in subscribed and not self._hub.waiting_for(one):
+                    subscribed.remove(one)
+                    gone.append(one)
+            for batch in _batches(gone):
+                await session.unsubscribe(*map(relayed.channel, batch))
+
+    async def _watch(self, session: PubSub) -> None:
+        """Notice that beats, or all words, stay away."""
+        began_s, unheard = time.monotonic(), False
+        while True:
+            await session.ping()
+            await asyncio.sleep(PING_INTERVAL_S)
+            now_s = time.monotonic()
+            if now_s > self._heard_at + SILENCE_LIMIT_S:
+                raise ConnectionError("no answer")
+            if now_s > max(began_s, self._beat_at) + BEAT_LIMIT_S and not unheard:
+                unheard = True
+                _log.warning(_UNHEARD, PREFIX)
+                self._deaf()
+            elif self.listening.is_set():
+                unheard = False
+
+
+def _batches(file_ids: list[FileId]) -> Iterable[list[FileId]]:
+    for first in range(0, len(file_ids), MAX_CHANNELS):
+        yield file_ids[first : first + MAX_CHANNELS]
