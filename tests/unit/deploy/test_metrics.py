@@ -1,21 +1,12 @@
 """One list of metrics: the code's, the documents' and what is made of them."""
 
 import re
-from pathlib import Path
 
 from gateway.telemetry import Metrics
+from tests.unit.deploy.prometheus import ROOT, collected
 
-ROOT = Path(__file__).parents[3]
 ROW = re.compile(r"^\| `(\w+)` \|([^|]*)\|(.*)$", re.MULTILINE)
 DOCUMENT = "docs/metrics.md"
-
-
-def collected():
-    """Every metric by its name in queries, and its type."""
-    return {
-        one.name + "_total" * (one.type == "counter"): one.type
-        for one in Metrics().registry.collect()
-    }
 
 
 def documented():
