@@ -20,6 +20,9 @@ from gateway.commands import output
 from gateway.commands.where import with_client
 from gateway.model import LEAP, FileState
 
+_NARROW = 100
+"""Columns; with fewer a long sender would be folded where it hurts."""
+
 
 class StoryEvent(Struct, frozen=True, kw_only=True):
     """One accepted change, with where it came from."""
@@ -56,7 +59,7 @@ def explain(file_id: str, client: Client) -> None:
         raise NotAGatewayError("the answer", f"is no story: {error}") from error
     console = output.console()
     console.print(Text(f"{output.clean(file.name)}, {file.size} bytes, {file.id}"))
-    console.print(_table(events))
+    console.print(_table(events, narrow=console.width < _NARROW))
     console.print(Text(output.words(file)))
     if file.playback is not None:
         console.print(Text(file.playback.hls_url), soft_wrap=True)
@@ -67,19 +70,25 @@ async def _history(client: Client, file_id: str) -> dict[str, Any]:
         return await client.history(file_id)
 
 
-def _table(events: list[StoryEvent]) -> Table:
+def _table(events: list[StoryEvent], *, narrow: bool) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("seq", "recorded", "since", "lag"):
         table.add_column(title, justify="right", no_wrap=True)
-    for title in ("event", "state", "sent by"):
-        table.add_column(title, overflow="fold")
+    for title, min_width in (("event", 10), ("state", 15), ("sent by", 14)):
+        table.add_column(title, overflow="fold", min_width=min_width)
     before: StoryEvent | None = None
     for event in events:
         if before is not None and event.seq > before.seq + 1:
             table.add_row("...", "", "", "", "", _missing(before.seq, event.seq))
-        table.add_row(*map(Text, _cells(event, before)))
+        if before is None or _day(event) != _day(before):
+            table.add_row("", _day(event))
+        table.add_row(*map(Text, _cells(event, before, narrow=narrow)))
         before = event
     return table
+
+
+def _day(event: StoryEvent) -> str:
+    return event.recorded_at.astimezone().strftime("%Y-%m-%d")
 
 
 def _missing(before: int, after: int) -> str:
@@ -88,20 +97,27 @@ def _missing(before: int, after: int) -> str:
     return "progress, no longer kept"
 
 
-def _cells(event: StoryEvent, before: StoryEvent | None) -> tuple[str, ...]:
+def _cells(
+    event: StoryEvent, before: StoryEvent | None, *, narrow: bool
+) -> tuple[str, ...]:
     at = event.recorded_at.astimezone()
-    new_day = before is None or at.date() != before.recorded_at.astimezone().date()
+    sender = output.clean(event.sender or "")
     lag = event.recorded_at - event.occurred_at if event.occurred_at else None
     return (
         str(event.seq),
-        at.strftime("%Y-%m-%d %H:%M:%S" if new_day else "%H:%M:%S")
-        + f".{at.microsecond // 1000:03}",
+        f"{at:%H:%M:%S}.{at.microsecond // 1000:03}",
         _span(event.recorded_at - before.recorded_at) if before else "",
         _span(lag) if lag is not None else "",
         output.clean(event.type),
         output.words(event.state),
-        output.clean(event.sender or ""),
+        _in_two_lines(sender) if narrow else sender,
     )
+
+
+def _in_two_lines(sender: str) -> str:
+    words = sender.split("_")
+    half = (len(words) + 1) // 2
+    return "_\n".join("_".join(one) for one in (words[:half], words[half:]) if one)
 
 
 def _span(span: timedelta) -> str:

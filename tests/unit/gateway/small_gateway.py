@@ -83,6 +83,7 @@ class SmallGateway:
     scripts: deque[list[bytes | str | int]] = field(default_factory=deque)
     put_answers: deque[object] = field(default_factory=deque)
     story: Callable[[FileState], list[FileState]] = playing
+    sender: str = "mediaconvert"
     states: dict[str, list[FileState]] = field(default_factory=dict)
     registrations: list[dict[str, object]] = field(default_factory=list)
     cursors: list[str | None] = field(default_factory=list)
@@ -197,7 +198,7 @@ class SmallGateway:
             {
                 "seq": one.seq,
                 "type": "registered" if one.seq == 1 else "report",
-                "sender": None if one.seq == 1 else "mediaconvert",
+                "sender": None if one.seq == 1 else self.sender,
                 "occurred_at": NOW + timedelta(seconds=one.seq - 1.5),
                 "recorded_at": NOW + timedelta(seconds=one.seq),
                 "state": one,

@@ -34,14 +34,27 @@ async def test_on_a_terminal_it_is_a_table(gateway, on_terminal):
     lines = [re.sub(r" {2,}", "  ", line).strip() for line in written.splitlines()]
     lines = [re.sub(r"\x1b\[[0-9;]*m", "", line) for line in lines]
     assert "휴가.mov, 10 bytes, f-1" == lines[0]
-    assert (
-        "1  2026-01-02 03:04:06.000  1.5 s  registered  waiting for the upload"
-        == lines[2]
-    )
-    assert "...  progress, no longer kept" == lines[4]
-    assert "5  03:04:10.000" == lines[6][:15]
-    assert lines[6].endswith("playable  mediaconvert")
+    assert "2026-01-02" == lines[2]
+    assert "1  03:04:06.000  1.5 s  registered  waiting for the upload" == lines[3]
+    assert "...  progress, no longer kept" == lines[5]
+    assert "5  03:04:10.000" == lines[7][:15]
+    assert lines[7].endswith("playable  mediaconvert")
     assert "http://cdn.test/video/hls/f-1/master.m3u8" == lines[-1]
+
+
+async def test_on_80_columns_nothing_is_folded_inside_a_word(gateway, on_terminal):
+    gateway.add(FIRST, *playing(FIRST))
+    gateway.sender = "hls_file_manifest_saver"
+
+    terminal = await on_terminal(
+        "explain", "f-1", REELREADY_URL=gateway.url, COLUMNS="80"
+    )
+    code, written = await terminal.end()
+
+    assert 0 == code
+    ends = {line.split()[-1] for line in written.splitlines() if line.strip()}
+    assert {"hls_file_", "manifest_saver"} <= ends
+    assert not {"hls_file_m", "r"} & ends
 
 
 async def test_a_leap_is_told_as_what_it_is(gateway, on_terminal):
