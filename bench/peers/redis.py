@@ -40,14 +40,17 @@ class Redis:
 
 
 @asynccontextmanager
-async def redis(children: Children) -> AsyncIterator[Redis]:
+async def redis(children: Children, port: int = 0) -> AsyncIterator[Redis]:
     """
     Run one for the length of the block.
+
+    Args:
+        port: Where an earlier one was; any that is free when left out.
 
     Raises:
         RunError: It is not installed, or does not come up.
     """
-    program, port = shutil.which("redis-server"), free_port()
+    program, port = shutil.which("redis-server"), port or free_port()
     if program is None:
         raise RunError("redis-server is not installed")
     command = [program, "--port", str(port), "--bind", LOOPBACK]

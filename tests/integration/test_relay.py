@@ -24,9 +24,16 @@ QUIET = {"safety_read_seconds": 3600}
 
 
 @pytest.fixture
-async def server():
+async def children():
+    """Processes of ours."""
+    async with Children() as ours:
+        yield ours
+
+
+@pytest.fixture
+async def server(children):
     """A Redis of our own."""
-    async with Children() as children, redis_server(children) as one:
+    async with redis_server(children) as one:
         yield one
 
 
@@ -169,6 +176,28 @@ async def test_a_redis_that_stops_or_dies_costs_a_delay(
             await writer.report(file_id, "converting")
             async with asyncio.timeout(2):
                 assert "3" == (await anext(frames)).id
+
+
+@pytest.mark.timeout(120)
+async def test_a_redis_that_is_killed_and_started_anew_costs_a_delay(
+    relay, behind_redis, children, server
+):
+    async with relay(), behind_redis() as one, behind_redis() as other:
+        await until(hears(one))
+        await until(hears(other))
+        file_id = await one.new_file()
+        async with other.open_stream(f"/v1/files/{file_id}/events") as frames:
+            await anext(frames)
+            os.kill(server.pid, signal.SIGKILL)
+            await one.report(file_id, "uploaded")
+            async with asyncio.timeout(5):
+                assert "2" == (await anext(frames)).id
+            await until(is_deaf(other))
+            async with redis_server(children, server.port):
+                await until(hears(other))
+                await one.report(file_id, "converting")
+                async with asyncio.timeout(2):
+                    assert "3" == (await anext(frames)).id
 
 
 async def test_of_two_relays_one_works_and_the_other_takes_over(
