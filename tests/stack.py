@@ -82,6 +82,9 @@ class Grant:
     conditions: tuple[tuple[str, str, str], ...] = ()
     allows: bool = True
 
+    def __str__(self) -> str:
+        return f"{self.principal} may {self.action} on {self.resource}, and never does"
+
     def is_about(self, call: Call) -> bool:
         context = dict(call.context)
         return (
