@@ -44,7 +44,8 @@ def _is_prefix(wanted: Any) -> bool:
     match wanted:
         case {"prefix": str(), **others}:
             return not others
-    return False
+        case _:
+            return False
 
 
 def matches(pattern: Mapping[str, Any], event: object) -> bool:
