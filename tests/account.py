@@ -85,7 +85,7 @@ class Account:
             region=REGION,
             on_event=self._router.put_event,
         )
-        self._urls["s3"] = await self._serve(s3.app(), self._s3_calls)
+        self._urls["s3"] = await self._serve(s3.app(), _s3_calls)
         await self._make_bucket()
         service = MediaConvert(
             s3=self.client_settings(CONVERT, "s3"),
@@ -215,19 +215,20 @@ class Account:
         server = await self._leave.enter_async_context(TestServer(app))
         return f"http://127.0.0.1:{server.port}"
 
-    async def _s3_calls(self, request: web.Request, status: int) -> list[Any]:
-        bucket, _, key = unquote(request.rel_url.raw_path[1:]).partition("/")
-        target = f"arn:aws:s3:::{bucket}/{key}"
-        what = "tagging" if "tagging" in request.query else ""
-        needed = [(_S3_ACTIONS[request.method, what], target)]
-        if "x-amz-tagging" in request.headers:
-            needed.append(("s3:PutObjectTagging", target))
-        if "If-Match" in request.headers:
-            needed.append(("s3:GetObject", target))
-        if status == _NOT_FOUND:
-            # Who may not list is told that it is forbidden, not that it is missing.
-            needed.append(("s3:ListBucket", f"arn:aws:s3:::{bucket}"))
-        return needed
+
+async def _s3_calls(request: web.Request, status: int) -> list[Any]:
+    bucket, _, key = unquote(request.rel_url.raw_path[1:]).partition("/")
+    target = f"arn:aws:s3:::{bucket}/{key}"
+    what = "tagging" if "tagging" in request.query else ""
+    needed = [(_S3_ACTIONS[request.method, what], target)]
+    if "x-amz-tagging" in request.headers:
+        needed.append(("s3:PutObjectTagging", target))
+    if "If-Match" in request.headers:
+        needed.append(("s3:GetObject", target))
+    if status == _NOT_FOUND:
+        # Who may not list is told that it is forbidden, not that it is missing.
+        needed.append(("s3:ListBucket", f"arn:aws:s3:::{bucket}"))
+    return needed
 
 
 async def _job_calls(request: web.Request, _: int) -> list[Any]:

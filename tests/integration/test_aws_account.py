@@ -5,6 +5,7 @@ granted, and whatever is granted was done.
 
 import contextlib
 import json
+import re
 import socket
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field, replace
@@ -17,6 +18,7 @@ import pytest
 import pytest_asyncio
 from yarl import URL
 
+from deploy.aws.zips import ROOT
 from gateway.app import gateway as build_gateway
 from gateway.config import Config
 from gateway.model import FileId, FileRecord, Job, Status
@@ -30,6 +32,24 @@ from workers.upstream import Finding, Upstream
 
 PAGE = NEEDED["AllowedOrigins"].split(",")[0]
 SOMEBODY = "https://evil.example.net"
+CALLED = re.compile(
+    r"""(?:\b(?:_?s3|mediaconvert|_lambda|functions)\.|_call\(")([a-z]\w+)[("]"""
+)
+ACTIONS = {
+    "create_job": "mediaconvert:CreateJob",
+    "get_job": "mediaconvert:GetJob",
+    "get_object": "s3:GetObject",
+    "get_object_tagging": "s3:GetObjectTagging",
+    "head_object": "s3:GetObject",
+    "invoke": "lambda:InvokeFunction",
+    "list_jobs": "mediaconvert:ListJobs",
+    "put_object": "s3:PutObject",
+    "search_jobs": "mediaconvert:SearchJobs",
+    "generate_presigned_url": "s3:PutObjectTagging",
+    "generate_presigned_post": "s3:PutObjectTagging",
+}
+"""What our code calls, by the action that it needs."""
+
 ROLES = {"ConverterRole", "SaverRole", "MediaConvertRole", GATEWAY}
 
 
@@ -276,6 +296,23 @@ def test_nobody_did_what_the_template_does_not_grant(story):
 
 def test_nothing_is_granted_that_nobody_needs(story):
     assert [] == list(map(str, unused(everything(story), story.stack.grants())))
+
+
+@pytest.mark.parametrize(
+    ("folders", "principals"),
+    [
+        (["lambdas"], {"ConverterRole", "SaverRole"}),
+        (["gateway", "workers"], {GATEWAY}),
+    ],
+)
+def test_whatever_the_code_can_call_was_called(story, folders, principals):
+    """A new operation belongs into `lived`, so that its permission is looked at."""
+    done = {call.action for call in story.calls if call.principal in principals}
+    files = [path for one in folders for path in (ROOT / one).rglob("*.py")]
+    found = {name for path in files for name in CALLED.findall(path.read_text())}
+
+    assert found
+    assert set() == {name for name in found if ACTIONS.get(name) not in done}
 
 
 @pytest.mark.parametrize(
