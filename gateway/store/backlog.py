@@ -4,7 +4,8 @@ What workers have not come to, as the table tells it.
 Workers serve no metrics: what they leave undone is worth knowing, whether it is
 because none runs, because they cannot keep up or because AWS does not answer.  A
 silent file that is due is found within seconds, and every file ends within ten
-minutes of its deadline (docs/decisions/0011).
+minutes of its deadline (docs/decisions/0011).  The queue of notifications is asked
+about as well: with a relay no gateway has a listener that would.
 """
 
 import asyncio
@@ -33,7 +34,8 @@ with next as materialized (
     from files where deadline_at is not null order by deadline_at limit $1
 )
 select greatest(0, extract(epoch from now() - min(deadline_at)))::float8 as lag_s,
-       count(*) filter (where now() > heard_at + life + $4) as stuck
+       count(*) filter (where now() > heard_at + life + $4) as stuck,
+       pg_notification_queue_usage() as queue_usage
 from next left join unnest($2::text[], $3::interval[]) as l (name, life)
     on name = status
 """
@@ -73,6 +75,7 @@ class Backlog:
                     ENDS_WITHIN,
                 )
             up, lag_s, stuck = 1, row["lag_s"] or 0, row["stuck"]
+            self._metrics.notification_queue_usage.set(row["queue_usage"])
         except UnavailableError:
             pass
         self._metrics.database_up.set(up)

@@ -1,6 +1,8 @@
 """What workers have not come to is seen from the gateway, and costs it little."""
 
+import contextlib
 import math
+import secrets
 from datetime import timedelta
 
 import asyncpg
@@ -39,6 +41,15 @@ async def own_gateway(database_url, make_gateway):
 async def seen(own_gateway):
     async with Pool(own_gateway.config.database_url, max_connections=1) as pool:
         yield Seen(pool, own_gateway.config)
+
+
+@contextlib.asynccontextmanager
+async def session(url):
+    connection = await asyncpg.connect(url)
+    try:
+        yield connection
+    finally:
+        await connection.close()
 
 
 async def age(gateway, file_id, heard, due):
@@ -92,6 +103,26 @@ async def test_a_file_that_has_not_ended_in_time_is_stuck(seen, own_gateway, sta
 
     await own_gateway.complete(file_id)
     assert (1, 0, 0) == await seen.look()
+
+
+async def test_the_queue_of_notifications_is_told_without_a_listener(database_url):
+    """With a relay no gateway LISTENs; the queue is that of the whole server."""
+    metrics = Metrics()
+    name = "reelready_notification_queue_usage"
+    async with (
+        Pool(database_url, max_connections=1) as pool,
+        session(database_url) as stuck,
+        session(database_url) as other,
+    ):
+        await stuck.execute("listen noise")
+        await stuck.execute("begin; select 1")
+        for _ in range(20):
+            await other.execute(
+                "select pg_notify('noise', $1)", secrets.token_hex(3900)
+            )
+        await Backlog(pool, config_for(database_url).deadlines, metrics).look()
+
+        assert 0 < metrics.registry.get_sample_value(name) < 0.1
 
 
 async def test_while_the_database_is_away_there_is_no_number():
