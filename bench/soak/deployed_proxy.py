@@ -156,7 +156,7 @@ DEPLOYED_PROXIES = (
         file="caddy/Caddyfile",
         around=_CADDY,
         here={
-            "\nvideo.example.com {": f"\nhttps://{LOOPBACK}:{{port}} {{{{",
+            "{$REELREADY_SITE:video.example.com}": f"https://{LOOPBACK}:{{port}}",
             "/var/log/caddy/": "{folder}/",
         },
     ),
