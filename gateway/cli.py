@@ -29,6 +29,7 @@ COMMANDS = {
     "watch": ("watch", "Follow files until each has ended."),
     "explain": ("explain", "Tell one file's whole story."),
     "token": ("token", "Mint a watch token."),
+    "doctor": ("doctor", "Find out what is wrong, and say what to do."),
     "config": ("config", "Show every setting, its value and its origin."),
 }
 """Name: module of `gateway.commands`, and what the list of commands says."""

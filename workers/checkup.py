@@ -1,0 +1,311 @@
+"""
+Is everything there that a gateway leans on, and does it do what it should?
+
+Each check is one question to one place, in its own time limit, and says what to do
+where the answer is not as it should be.  Nothing is written but a notification that
+nobody but us understands.
+"""
+
+import asyncio
+import os
+import secrets
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from enum import StrEnum
+from typing import Any
+
+import asyncpg
+from aiobotocore.config import AioConfig
+from aiobotocore.session import get_session
+from botocore.exceptions import BotoCoreError, ClientError
+from msgspec import Struct
+
+from gateway.config import PREFIX, Config
+from gateway.protocol import notification, relayed
+from gateway.store.pool import AWAY
+from workers.migrate import migrations
+
+LIMIT_S = 10.0
+ECHO_LIMIT_S = 3.0
+BEAT_LIMIT_S = 6.0
+MAX_SKEW_S = 30.0
+"""Signatures are good for five minutes, tokens for one more than they say."""
+
+_DATABASE = f"{PREFIX}DATABASE_URL"
+_LISTEN = f"{PREFIX}LISTEN_DATABASE_URL"
+_REDIS = f"{PREFIX}REDIS_URL"
+PROBE = "reelready-doctor"
+"""What is looked for, and the name of what is registered."""
+
+
+class Verdict(StrEnum):
+    """How it is."""
+
+    FINE = "fine"
+    DOUBTFUL = "doubtful"
+    WRONG = "wrong"
+    SKIPPED = "skipped"
+
+
+class Finding(Struct, frozen=True):
+    """
+    What one check has found.
+
+    Attributes:
+        said: What was seen, in one line.
+        remedy: What to do about it; empty where nothing is to be done.
+    """
+
+    check: str
+    verdict: Verdict
+    said: str
+    remedy: str = ""
+
+
+def fine(check: str, said: str) -> Finding:
+    """Say that it is as it should be."""
+    return Finding(check, Verdict.FINE, said)
+
+
+def doubtful(check: str, said: str, remedy: str) -> Finding:
+    """Say what works and may hurt later."""
+    return Finding(check, Verdict.DOUBTFUL, said, remedy)
+
+
+def wrong(check: str, said: str, remedy: str) -> Finding:
+    """Say what does not work."""
+    return Finding(check, Verdict.WRONG, said, remedy)
+
+
+def skewed(check: str, ahead_s: float, whose: str) -> Finding:
+    """Judge how far our clock is from another one."""
+    if abs(ahead_s) <= MAX_SKEW_S:
+        return fine(check, f"within {MAX_SKEW_S:.0f} s of {whose}")
+    way = "ahead of" if ahead_s > 0 else "behind"
+    said = f"{abs(ahead_s):.0f} s {way} {whose}"
+    return wrong(check, said, "set one of the clocks: signatures and tokens have times")
+
+
+def cause(error: BaseException) -> str:
+    """Say an error in one line."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+async def everything_behind(config: Config) -> AsyncIterator[Finding]:
+    """Check what stands behind the gateway, one place after the other."""
+    for check in (_database, _doorbell, _redis, _storage, _conversions, _converter):
+        async for finding in _in_time(check, config):
+            yield finding
+
+
+async def _in_time(
+    check: Callable[[Config], Awaitable[list[Finding]]], config: Config
+) -> AsyncIterator[Finding]:
+    name = check.__name__.removeprefix("_")
+    try:
+        async with asyncio.timeout(LIMIT_S):
+            for finding in await check(config):
+                yield finding
+    except TimeoutError:
+        yield wrong(
+            name, f"no answer in {LIMIT_S:.0f} s", "look at the network between"
+        )
+
+
+async def _database(config: Config) -> list[Finding]:
+    check = "database"
+    try:
+        session = await asyncpg.connect(config.database_url)
+    except (*AWAY, ValueError) as error:
+        remedy = f"{_DATABASE}: is the server up, and may this machine connect to it?"
+        return [wrong(check, cause(error), remedy)]
+    try:
+        asked_s = time.time()
+        row = await session.fetchrow(
+            "select pg_is_in_recovery() as standby, clock_timestamp() as now, "
+            "current_setting('server_version') as version, "
+            "current_setting('synchronous_commit') as synchronous_commit, "
+            "current_setting('fsync') as fsync"
+        )
+        applied = set[str]()
+        with suppress(asyncpg.UndefinedTableError):
+            rows = await session.fetch("select name from schema_migrations")
+            applied = {one["name"] for one in rows}
+    finally:
+        session.terminate()
+    if row is None:
+        return [wrong(check, "says nothing", "")]
+    findings = [fine(check, f"PostgreSQL {row['version']}")]
+    if row["standby"]:
+        remedy = f"{_DATABASE}: name the primary"
+        findings = [wrong(check, "a standby, where nothing can be written", remedy)]
+    known = {one.name for one in migrations()}
+    if missing := sorted(known - applied):
+        said = f"{len(missing)} migrations are missing, the first is {missing[0]}"
+        findings.append(wrong("schema", said, "reelready migrate"))
+    elif newer := sorted(applied - known):
+        said = f"it is newer than this version: it has {newer[0]}"
+        findings.append(doubtful("schema", said, "install the newer version here, too"))
+    else:
+        findings.append(fine("schema", f"{len(known)} migrations"))
+    lax = [
+        f"{name} = off"
+        for name in ("fsync", "synchronous_commit")
+        if row[name] == "off"
+    ]
+    if lax:
+        remedy = "set it to on: what was acknowledged can be lost in a crash"
+        findings.append(doubtful("durability", " and ".join(lax), remedy))
+    ahead_s = (asked_s + time.time()) / 2 - row["now"].timestamp()
+    return [*findings, skewed("clock", ahead_s, "Postgres")]
+
+
+async def _doorbell(config: Config) -> list[Finding]:
+    check, nonce = "doorbell", f"{PROBE}-{secrets.token_hex(8)}"
+    heard = asyncio.Event()
+
+    def on_notification(
+        _session: object, _pid: int, _channel: str, said: object
+    ) -> None:
+        if said == notification.echo(nonce):
+            heard.set()
+
+    try:
+        ear = await asyncpg.connect(config.listen_database_url, statement_cache_size=0)
+    except (*AWAY, ValueError) as error:
+        return [wrong(check, cause(error), f"{_LISTEN}: does it name the database?")]
+    try:
+        await ear.add_listener(notification.CHANNEL, on_notification)
+        hand = await asyncpg.connect(config.database_url, statement_cache_size=0)
+        try:
+            rung_s = time.perf_counter()
+            await hand.execute(
+                "select pg_notify($1, $2)",
+                notification.CHANNEL,
+                notification.echo(nonce),
+            )
+            async with asyncio.timeout(ECHO_LIMIT_S):
+                await heard.wait()
+            took_s = time.perf_counter() - rung_s
+            used = await hand.fetchval("select pg_notification_queue_usage()")
+        finally:
+            hand.terminate()
+    except TimeoutError:
+        remedy = (
+            f"{_LISTEN}: name Postgres itself, not a pooler in transaction mode, and the"
+            f" same database as {_DATABASE}"
+        )
+        return [wrong(check, "a notification does not come back", remedy)]
+    except AWAY as error:
+        return [wrong(check, cause(error), f"{_LISTEN}: is the server up?")]
+    finally:
+        ear.terminate()
+    findings = [fine(check, f"a notification came back after {took_s * 1000:.0f} ms")]
+    if used >= 0.1:  # noqa: PLR2004 - as the listener warns
+        said = f"the queue of notifications is {used * 100:.0f} % full"
+        remedy = "end the session that LISTENs and stays in a transaction"
+        findings.append(doubtful("notification queue", said, remedy))
+    return findings
+
+
+async def _redis(config: Config) -> list[Finding]:
+    check = "relay"
+    if not config.redis_url:
+        return [Finding(check, Verdict.SKIPPED, f"{_REDIS} is not set")]
+    from redis.exceptions import RedisError  # noqa: PLC0415 - as few need it
+
+    from workers.redis_listener import connect  # noqa: PLC0415
+
+    try:
+        async with connect(config.redis_url) as client, client.pubsub() as session:
+            await session.subscribe(relayed.BEATS)
+            async with asyncio.timeout(BEAT_LIMIT_S):
+                while True:
+                    said = await session.get_message(timeout=None)
+                    if said is not None and said["type"] == "message":
+                        return [fine(check, "a relay beats")]
+    except TimeoutError:
+        remedy = "run `reelready relay`, with the same settings as the gateways"
+        return [wrong(check, f"no relay beats at {_REDIS}", remedy)]
+    except (RedisError, OSError) as error:
+        remedy = f"{_REDIS}: is the server up, and may this machine connect to it?"
+        return [wrong(check, cause(error), remedy)]
+
+
+async def _storage(config: Config) -> list[Finding]:
+    check, key = "storage", f"{config.upload_prefix}{PROBE}"
+    try:
+        async with _client("s3") as s3:
+            try:
+                answer = await s3.head_object(Bucket=config.bucket, Key=key)
+            except ClientError as error:
+                answer = error.response
+    except (BotoCoreError, OSError, ValueError) as error:
+        remedy = "AWS_REGION and credentials: what `aws s3 ls` needs on this machine"
+        return [wrong(check, cause(error), remedy)]
+    said: dict[str, Any] = answer["ResponseMetadata"]
+    status = said["HTTPStatusCode"]
+    date = said.get("HTTPHeaders", {}).get("date", "")
+    findings = [_of_bucket(check, config.bucket, status)]
+    with suppress(ValueError, TypeError):
+        ahead = datetime.now(UTC) - parsedate_to_datetime(date)
+        findings.append(skewed("clock", ahead.total_seconds(), "S3"))
+    return findings
+
+
+def _client(service: str) -> Any:
+    session = get_session()
+    # botocore itself only knows AWS_DEFAULT_REGION.
+    region = os.environ.get("AWS_REGION") or session.get_config_variable("region")
+    config = AioConfig(connect_timeout=3, read_timeout=5, retries={"max_attempts": 0})
+    return session.create_client(service, region_name=region, config=config)
+
+
+def _of_bucket(check: str, bucket: str, status: int) -> Finding:
+    if status in {200, 404}:
+        return fine(check, f"objects of {bucket} can be looked for")
+    if status == 403:  # noqa: PLR2004 - Forbidden
+        remedy = (
+            "allow s3:GetObject on its objects and s3:ListBucket on the bucket: without"
+            " both, an upload that is missing looks like one that is forbidden"
+        )
+        return wrong(check, f"{bucket} may not be looked into", remedy)
+    if status in {301, 307, 400}:
+        return wrong(
+            check, f"{bucket} is in another region", "set AWS_REGION to its own"
+        )
+    return wrong(check, f"{bucket} answers {status}", "look at the bucket")
+
+
+async def _conversions(_: Config) -> list[Finding]:
+    check = "conversions"
+    try:
+        async with _client("mediaconvert") as mediaconvert:
+            await mediaconvert.list_jobs(MaxResults=1)
+    except ClientError as error:
+        remedy = "allow mediaconvert:ListJobs and mediaconvert:GetJob"
+        return [wrong(check, cause(error), remedy)]
+    except (BotoCoreError, OSError, ValueError) as error:
+        return [wrong(check, cause(error), "AWS_REGION and credentials")]
+    return [fine(check, "MediaConvert can be asked about jobs")]
+
+
+async def _converter(config: Config) -> list[Finding]:
+    check, name = "converter", config.converter_function
+    if not name:
+        said = (
+            f"{PREFIX}CONVERTER_FUNCTION is not set: a lost upload event ends the file"
+        )
+        return [Finding(check, Verdict.SKIPPED, said)]
+    try:
+        async with _client("lambda") as functions:
+            await functions.invoke(FunctionName=name, InvocationType="DryRun")
+    except ClientError as error:
+        remedy = f"allow lambda:InvokeFunction on {name}"
+        return [wrong(check, cause(error), remedy)]
+    except (BotoCoreError, OSError, ValueError) as error:
+        return [wrong(check, cause(error), "AWS_REGION and credentials")]
+    return [fine(check, f"{name} may be invoked again")]
