@@ -30,11 +30,11 @@ from gateway.protocol import relayed
 from gateway.telemetry import Metrics
 from workers.looking import Looking
 
-BEAT_LIMIT_S = 5.0
+BEAT_LIMIT_S = 3.0
 """Without a beat for so long, doorbells are not relied upon."""
 
-PING_INTERVAL_S = 2.0
-SILENCE_LIMIT_S = 5.0
+PING_INTERVAL_S = 0.5
+SILENCE_LIMIT_S = 3.0
 """Without anything at all, a session is given up."""
 
 CONNECT_TIMEOUT_S = 2.0

@@ -31,7 +31,7 @@ from gateway.telemetry import Metrics, start_logging
 from workers.listener import Listener
 from workers.redis_listener import connect
 
-BEAT_INTERVAL_S = 2.0
+BEAT_INTERVAL_S = 1.0
 LEASE_MS = 5000
 _NO_SAFETY_LOOK_S = 86_400.0
 _AWAY = (RedisError, OSError, TimeoutError)

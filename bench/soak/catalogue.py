@@ -16,6 +16,7 @@ from bench.soak.part import Part
 from bench.soak.permutations import PERMUTATIONS
 from bench.soak.processes import PROCESSES_PART
 from bench.soak.proxies import PROXIES
+from bench.soak.relayed import RELAYED
 from bench.soak.restarts import RESTARTS
 from bench.soak.shortage import BODIES, FILES, HEADS, MEMORY
 from bench.soak.slow import SLOW
@@ -31,6 +32,7 @@ PARTS: tuple[Part, ...] = (
     CRASH_POINTS,
     LISTENER,
     POOLER,
+    RELAYED,
     WRITERS,
     FULL_DISK,
     SLOW,

@@ -124,20 +124,23 @@ class Stage:
         self, command: tuple[str, ...] = _SERVE, *, is_talking: bool = False
     ) -> None:
         """Start another one; the one before it may still be there."""
-        env = environment(self.known, self.url, self.port, Terms(files=0))
-        prefixed = {f"REELREADY_{name}": one for name, one in self._settings.items()}
         inherits = [self._socket.fileno()] if self._keeps_socket else []
         passed_on = ["-c", _PASSED_ON, *map(str, inherits)] if inherits else []
         self.gateway = await self._started.enter_async_context(
             self.children.child(
                 "gateway",
                 [sys.executable, *passed_on, *command],
-                env=env | prefixed,
+                env=self.environment(),
                 is_server=True,
                 is_talking=is_talking,
                 inherits=inherits,
             )
         )
+
+    def environment(self) -> dict[str, str]:
+        """Settings of a process beside the gateway, and of the gateway itself."""
+        env = environment(self.known, self.url, self.port, Terms(files=0))
+        return env | {f"REELREADY_{name}": one for name, one in self._settings.items()}
 
     async def end_gateway(self, by: signal.Signals = signal.SIGKILL) -> float:
         """Signal the newest one and wait; returns how many seconds it took."""
