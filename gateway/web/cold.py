@@ -8,6 +8,7 @@ nobody foresaw with a traceback.
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from aiohttp import web
 
@@ -25,13 +26,14 @@ _log = logging.getLogger("reelready.web")
 class ColdConnection(web.RequestHandler):
     """One connection that the door has handed over."""
 
-    __slots__ = ("_common", "_requests")
+    __slots__ = ("_client", "_common", "_requests")
 
     def __init__(
         self,
         server: web.Server,
         common: CommonHeaders,
         metrics: Metrics,
+        client: Callable[[str, str | None], str],
     ) -> None:
         super().__init__(
             server,
@@ -46,7 +48,13 @@ class ColdConnection(web.RequestHandler):
             max_field_size=MAX_HEAD_BYTES,
         )
         self._common = common
+        self._client = client
         self._requests = metrics.requests
+
+    def client(self, request: web.BaseRequest) -> str:
+        """Find out from which address a request comes, as `Access.client` does."""
+        forwarded_for = request.headers.get("X-Forwarded-For")
+        return self._client(request.remote or "", forwarded_for)
 
     def handle_error(
         self,

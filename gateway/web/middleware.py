@@ -4,6 +4,7 @@ What every answer of aiohttp goes through: problems, CORS, headers, metrics.
 
 import logging
 from collections.abc import Awaitable, Callable
+from typing import Any, cast
 
 from aiohttp import web
 from aiohttp.abc import AbstractAccessLogger
@@ -104,7 +105,10 @@ class AccessLog(AbstractAccessLogger):
             request.method,
             request.raw_path.partition("?")[0],
             response.status,
-            extra={"seconds": round(time, 4), "remote": request.remote},
+            extra={
+                "seconds": round(time, 4),
+                "remote": cast("Any", request.protocol).client(request),
+            },
         )
 
 

@@ -384,7 +384,10 @@ async def test_what_nobody_foresaw_is_a_problem_without_a_traceback(caplog):
     loop = asyncio.get_running_loop()
     loop.set_debug(True)
     metrics = Metrics()
-    handler = partial(ColdConnection, web.Server(fail), CommonHeaders(()), metrics)
+    common = CommonHeaders(())
+    handler = partial(
+        ColdConnection, web.Server(fail), common, metrics, lambda peer, _: peer
+    )
     server = await loop.create_server(handler, "127.0.0.1", 0)
     async with server:
         port = server.sockets[0].getsockname()[1]

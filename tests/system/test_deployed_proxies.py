@@ -85,6 +85,13 @@ async def told(url, file, address, **headers):
     return None
 
 
+async def status(url, address):
+    """Ask for something from an address of ours."""
+    connector = aiohttp.TCPConnector(ssl=False, local_addr=(address, 0))
+    async with aiohttp.ClientSession(connector=connector) as http, http.get(url) as one:
+        return one.status
+
+
 def logged(stage):
     """What the gateway's access log tells: who asked for what."""
     for line in stage.children.log("gateway").read_text().splitlines():
@@ -116,11 +123,17 @@ async def test_twenty_tabs_of_one_host_follow_and_are_told_apart(place, proxy):
         assert refused == await told(standing.url, files[0], "127.0.0.1", **made_up)
         assert files[0][0] == (await told(standing.url, files[0], GUEST))["id"]
         asked = f"GET /v1/files/{files[0][0]}/events 200"
+        assert 404 == await status(f"{standing.url}/no-such-page", GUEST)
+        lines = {
+            ("127.0.0.1", asked),
+            (GUEST, asked),
+            (GUEST, "GET /no-such-page 404"),
+        }
 
-        async def both_are_logged():
-            return {("127.0.0.1", asked), (GUEST, asked)} <= set(logged(stage))
+        async def all_are_logged():
+            return lines <= set(logged(stage))
 
-        await until(both_are_logged)
+        await until(all_are_logged)
 
         # Whoever leaves is not waited for.
         async def guest_is_gone():
@@ -137,11 +150,7 @@ async def test_twenty_tabs_of_one_host_follow_and_are_told_apart(place, proxy):
         assert [[1, 2]] * TABS == [(await tab.told()).seqs for tab in tabs]
 
         # What is for inside stays there, and no log has a credential.
-        async with (
-            aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=False)) as http,
-            http.get(f"{standing.url}/metrics") as answer,
-        ):
-            assert 404 == answer.status
+        assert 404 == await status(f"{standing.url}/metrics", GUEST)
         await context.close()
         logs = standing.logs()
         assert f"/v1/files/{files[0][0]}/events" in logs
