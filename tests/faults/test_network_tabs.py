@@ -1,22 +1,19 @@
 """
 N5: a browser opens six connections to an origin, however many tabs there are.
 
-Real gateway, real Chromium; plain HTTP/1.1 is the narrowest there is, and with
-HTTP/2 in front nothing is narrow.
+Real gateway, real Chromium; plain HTTP/1.1 is the narrowest there is.  That with
+HTTP/2 in front nothing is narrow, tests/system/test_deployed_proxies.py shows.
 """
 
 import asyncio
 from contextlib import AsyncExitStack
-from dataclasses import replace
 
 import pytest
-import trustme
 
 from bench.soak.browser import ANY_PAGE, chromium, open_tab
 from bench.soak.ledger import Ledger
 from bench.soak.reporter import Reporter
 from bench.soak.stage import Stage
-from bench.soak.stock_proxy import ADDRESSES, NGINX
 
 TABS = 20
 FILES = 60
@@ -118,30 +115,3 @@ async def test_a_board_of_many_files_takes_one_connection_of_each_tab(place):
     origin = f"http://127.0.0.1:{stage.port}"
 
     assert await boards_see_all(place, origin, tabs=4) - 4 in SPARE
-
-
-@pytest.fixture
-def nginx_with_http2(tmp_path):
-    """Stock nginx, and what HTTP/2 needs: `http2`, and a certificate."""
-    authority = trustme.CA().issue_cert("127.0.0.1")
-    key, chain = tmp_path / "key.pem", tmp_path / "chain.pem"
-    authority.private_key_pem.write_to_path(key)
-    authority.cert_chain_pems[0].write_to_path(chain)
-    certificate = f"ssl_certificate {chain}; ssl_certificate_key {key};"
-
-    def listen(address, port):
-        first = certificate if address == ADDRESSES[0] else ""
-        return f"listen {address}:{port} ssl http2; {first}"
-
-    return replace(NGINX, listen=listen)
-
-
-@pytest.mark.timeout(180)
-async def test_with_http2_each_of_twenty_tabs_may_have_a_stream(
-    place, nginx_with_http2
-):
-    stage, _, _ = place
-    async with nginx_with_http2.before(stage.port, stage.children) as proxy:
-        origin = f"https://127.0.0.1:{proxy.port}"
-
-        assert await boards_see_all(place, origin, tabs=TABS) - TABS in SPARE
