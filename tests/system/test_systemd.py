@@ -14,6 +14,7 @@ import aiohttp
 import pytest
 
 from bench.children import free_port
+from bench.errors import RunError
 from tests.integration.conftest import API_KEY, INGEST_KEY, TOKEN_SECRET
 from tests.integration.test_restarts import knock
 from tests.system.booted import UNITS, booted
@@ -102,10 +103,15 @@ def test_the_worker_is_locked_in_as_the_gateway_is():
 async def test_a_machine_serves_restarts_and_recovers(open_folder, secrets):
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    async with booted(open_folder, port, ACCOUNT, secrets) as machine:
-        # The socket alone: whoever comes starts the gateway, and it migrates.
-        await machine.systemctl("start", "reelready.socket")
-        assert 200 == await status(f"{url}/healthz")
+    wrong = secrets | {"token-secrets": "short"}
+    async with booted(open_folder, port, ACCOUNT, wrong) as machine:
+        # What is wrong is named; once it is mended, whoever waits is served.
+        with pytest.raises(RunError, match="Error: REELREADY_TOKEN_SECRETS: "):
+            await machine.systemctl("start", GATEWAY)
+        waiting = asyncio.create_task(status(f"{url}/healthz"))
+        mended = open_folder / "etc/secrets/token-secrets"
+        mended.write_text(secrets["token-secrets"])
+        assert 200 == await waiting
         await machine.systemctl("start", GATEWAY, WORKER)
         states = [await machine.show(one, "SubState") for one in (GATEWAY, WORKER)]
         assert ["running", "running"] == states
