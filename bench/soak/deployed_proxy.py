@@ -98,9 +98,7 @@ class DeployedProxy(Proxy):
             deployed = deployed.replace(theirs, ours.format(folder=folder, port=port))
         if os.geteuid() != 0:
             deployed = _ACCOUNTS.sub("", deployed)
-        return self.around.format(
-            folder=folder, user=nginx_user(), deployed=deployed, port=port
-        )
+        return self.around.format(folder=folder, user=nginx_user(), deployed=deployed)
 
 
 def _certify(folder: Path) -> None:
