@@ -8,10 +8,11 @@ How fast an event comes through them, and that silence is not cut, is what soak
 import asyncio
 import json
 import signal
+from collections import Counter
+from contextlib import AsyncExitStack
 
 import aiohttp
 import pytest
-import pytest_asyncio
 
 from bench.soak.browser import chromium, open_tab
 from bench.soak.deployed_proxy import DEPLOYED_PROXIES
@@ -25,21 +26,10 @@ GUEST = "127.0.0.9"
 SETTINGS = {
     "ACCESS_LOG": "on",
     "TRUSTED_PROXIES": "127.0.0.1",
-    "MAX_SUBSCRIBERS_PER_IP": str(TABS),
+    "MAX_SUBSCRIBERS_PER_IP": str(TABS * len(DEPLOYED_PROXIES)),
     # Whoever is forgotten, no heartbeat found.
     "HEARTBEAT_SECONDS": "300",
 }
-
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(180)]
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def place():
-    """A gateway and a browser; each proxy has its turn before them."""
-    async with Stage(settings=SETTINGS) as stage, chromium() as browser:
-        await stage.start_gateway()
-        await stage.ready()
-        yield stage, browser
 
 
 async def until(so):
@@ -103,46 +93,57 @@ def logged(stage):
             yield said["remote"], said["message"]
 
 
-@pytest.mark.parametrize("proxy", DEPLOYED_PROXIES, ids=lambda one: one.program)
-async def test_twenty_tabs_of_one_host_follow_and_are_told_apart(place, proxy):
-    stage, browser = place
-    async with (
-        Reporter(stage, Ledger()) as reporter,
-        proxy.before(stage.port, stage.children) as standing,
-    ):
+def all_are_logged(stage, path):
+    """Wait until the log has each of them, once for each proxy."""
+    lines = {("127.0.0.1", f"GET {path} 200"), (GUEST, f"GET {path} 200")}
+    lines.add((GUEST, "GET /no-such-page 404"))
+
+    async def asked():
+        seen = Counter(logged(stage))
+        return all(seen[one] >= len(DEPLOYED_PROXIES) for one in lines)
+
+    return until(asked)
+
+
+@pytest.mark.timeout(180)
+async def test_twenty_tabs_of_one_host_follow_and_are_told_apart():
+    async with AsyncExitStack() as stack:
+        enter = stack.enter_async_context
+        stage = await enter(Stage(settings=SETTINGS))
+        await stage.start_gateway()
+        await stage.ready()
+        browser = await enter(chromium())
+        reporter = await enter(Reporter(stage, Ledger()))
         files = [await reporter.register() for _ in range(TABS)]
+        path = f"/v1/files/{files[0][0]}/events"
+        proxies = [
+            await enter(one.before(stage.port, stage.children))
+            for one in DEPLOYED_PROXIES
+        ]
         context = await browser.new_context(ignore_https_errors=True)
-        tabs, protocols = await tabs_of(context, standing.url, files)
+        opened = [await tabs_of(context, one.url, files) for one in proxies]
+        tabs = [tab for some, _ in opened for tab in some]
         await all_of(tabs, lambda one: [1] == one.seqs)
 
-        # Twenty streams at once, which HTTP/1.1 has no room for.
-        assert {"h2"} == protocols
-        assert TABS == (await stage.metrics())["subscribers"]
+        # Twenty streams to a host at once, which HTTP/1.1 has no room for.
+        assert [{"h2"}] * len(proxies) == [protocols for _, protocols in opened]
+        assert len(tabs) == (await stage.metrics())["subscribers"]
 
         # An address may have so many; another one's are its own.
         refused = {"reason": "refused"}
-        assert refused == await told(standing.url, files[0], "127.0.0.1")
         made_up = {"X-Forwarded-For": "192.0.2.1"}
-        assert refused == await told(standing.url, files[0], "127.0.0.1", **made_up)
-        assert files[0][0] == (await told(standing.url, files[0], GUEST))["id"]
-        asked = f"GET /v1/files/{files[0][0]}/events 200"
-        assert 404 == await status(f"{standing.url}/no-such-page", GUEST)
-        lines = {
-            ("127.0.0.1", asked),
-            (GUEST, asked),
-            (GUEST, "GET /no-such-page 404"),
-        }
-
-        async def all_are_logged():
-            return lines <= set(logged(stage))
-
-        await until(all_are_logged)
+        for one in proxies:
+            assert refused == await told(one.url, files[0], "127.0.0.1")
+            assert refused == await told(one.url, files[0], "127.0.0.1", **made_up)
+            assert files[0][0] == (await told(one.url, files[0], GUEST))["id"]
+            assert 404 == await status(f"{one.url}/no-such-page", GUEST)
+        await all_are_logged(stage, path)
 
         # Whoever leaves is not waited for.
-        async def guest_is_gone():
-            return (await stage.metrics())["subscribers"] == TABS
+        async def guests_are_gone():
+            return (await stage.metrics())["subscribers"] == len(tabs)
 
-        await until(guest_is_gone)
+        await until(guests_are_gone)
 
         # A restart costs a reconnect and no tab.
         await stage.end_gateway(signal.SIGTERM)
@@ -150,11 +151,12 @@ async def test_twenty_tabs_of_one_host_follow_and_are_told_apart(place, proxy):
         for file_id, _ in files:
             await reporter.complete(file_id)
         await all_of(tabs, lambda one: one.status == "playable")
-        assert [[1, 2]] * TABS == [(await tab.told()).seqs for tab in tabs]
+        assert [[1, 2]] * len(tabs) == [(await tab.told()).seqs for tab in tabs]
 
         # What is for inside stays there, and no log has a credential.
-        assert 404 == await status(f"{standing.url}/metrics", GUEST)
         await context.close()
-        logs = standing.logs()
-        assert f"/v1/files/{files[0][0]}/events" in logs
-        assert not [token for _, token in files if token in logs]
+        for one in proxies:
+            assert 404 == await status(f"{one.url}/metrics", GUEST)
+            logs = one.logs()
+            assert path in logs
+            assert not [token for _, token in files if token in logs]
