@@ -216,6 +216,7 @@ def _listener(
             hub,
             ring=feed.ring,
             look=feed.look,
+            identity=pool.identity,
             metrics=metrics,
             safety_look_s=config.safety_read_seconds,
         )

@@ -34,7 +34,7 @@ COMMANDS = {
 }
 """Name: module of `gateway.commands`, and what the list of commands says."""
 
-_CONFIGURED = {"serve", "worker", "config"}
+_CONFIGURED = {"serve", "worker", "relay", "doctor", "config"}
 """Those that read every setting, and so can tell which is none."""
 
 

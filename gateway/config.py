@@ -86,6 +86,18 @@ def _url(*schemes: str) -> Callable[[str], str]:
     return parse
 
 
+def _redis_url(raw: str) -> str:
+    parts = urlsplit(_url("redis", "rediss", "unix")(raw))
+    try:
+        fine = parts.port is None or parts.port > 0
+    except ValueError:
+        fine = False  # its words would quote the password
+    if not fine or not re.fullmatch(r"(db=\d+)?", parts.query) or parts.fragment:
+        msg = "is not a URL like redis://:password@host:6379/0 (encode / and # as %2F, %23)"
+        raise ValueError(msg)
+    return raw
+
+
 def _base_url(raw: str) -> str:
     if not urlsplit(_url("http", "https")(raw)).hostname or set("?#@") & set(raw):
         msg = "is not a URL of a place: scheme, host and path only"
@@ -293,7 +305,7 @@ class Config:
         _switch, default=False, about="log a line for every answer: on or off"
     )
     redis_url: str = _setting(
-        _url("redis", "rediss", "unix"),
+        _redis_url,
         "",
         about="Redis or Valkey; unset: none",
         secret=True,

@@ -9,7 +9,7 @@ the feed reads it forward from the table.  Nothing is buffered for anybody.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from gateway.model import FileId, Reading, Seq
@@ -176,6 +176,10 @@ class Hub:
             file = self._files.get(file_id)
             if file is not None:
                 self._fall_behind(one for one in file.subscribers if one.cursor > seq)
+
+    def held(self) -> Collection[FileId]:
+        """Name the files that are waited for."""
+        return self._files.keys()
 
     def seen(
         self, file_ids: Iterable[FileId] | None = None

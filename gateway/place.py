@@ -2,15 +2,16 @@
 A gateway among others that share its address, as `gateway.processes` starts it.
 
 It has the sockets it accepts from, a folder where each tells the others what it
-has counted, and a line to their parent: there it says that it serves, and when
-the parent has gone, it goes too.
+has counted, and a line to their parent: there it says that it serves, and then
+that it lives; when the parent has gone, it goes too.
 """
 
 import asyncio
 import os
+import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, generate_latest
@@ -19,6 +20,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 READY = b"ready"
+LIVES = b"."
+LIFE_INTERVAL_S = 5.0
 ASK_TIMEOUT_S = 1.0
 """Who has not told its metrics by then is left out of a scrape."""
 
@@ -50,16 +53,20 @@ class Place:
         """Be one of them, for the length of the block; say so at its beginning."""
 
         async def tell(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            writer.write(generate_latest(registry))
+            writer.write(generate_latest(registry) + b"# EOF\n")
             writer.close()
 
         loop = asyncio.get_running_loop()
         server = await asyncio.start_unix_server(tell, self._path)
         loop.add_reader(self._parent, on_orphaned)
         self._parent.send(READY)
+        living = asyncio.create_task(self._live())
+        # Of a terminal, or meant for the parent: it has no part for us.
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
         try:
             yield
         finally:
+            living.cancel()
             loop.remove_reader(self._parent)
             self._path.unlink(missing_ok=True)
             server.close()
@@ -70,7 +77,14 @@ class Place:
         for path in sorted(self._folder.iterdir(), key=_made_at):
             newest[path.stem] = path
         told = await asyncio.gather(*map(_ask, newest.values()))
-        return merged(dict(zip(newest, told, strict=True)))
+        # Beside the loop: it takes milliseconds for each of them.
+        return await asyncio.to_thread(merged, dict(zip(newest, told, strict=True)))
+
+    async def _live(self) -> None:
+        while True:
+            await asyncio.sleep(LIFE_INTERVAL_S)
+            with suppress(OSError):
+                self._parent.send(LIVES)
 
 
 def merged(told: Mapping[str, str]) -> bytes:
@@ -107,14 +121,16 @@ class _Whole(Collector):
 
 
 async def _ask(path: Path) -> str:
-    try:
+    text = b""
+    with suppress(OSError, TimeoutError):
         async with asyncio.timeout(ASK_TIMEOUT_S):
             reader, writer = await asyncio.open_unix_connection(path)
-            text = await reader.read()
-            writer.close()
-    except (OSError, TimeoutError):
-        return ""
-    return text.decode()
+            try:
+                text = await reader.read()
+            finally:
+                writer.close()
+    # One that was killed under way has told half of it.
+    return text.decode() if text.endswith(b"# EOF\n") else ""
 
 
 def _made_at(path: Path) -> float:

@@ -39,6 +39,10 @@ CALM_S = 10.0
 """Who has served that long is replaced at once when it falls."""
 
 MAX_BACKOFF_S = 5.0
+SILENCE_LIMIT_S = 30.0
+"""Whoever does not say that it lives for so long is killed, as `WatchdogSec=` does."""
+
+_ENOUGH_BYTES = 64
 
 _SYSTEMD = frozenset(
     [
@@ -56,13 +60,11 @@ _log = logging.getLogger("reelready.processes")
 
 
 class _NoStartError(Exception):
-    """A gateway ended, or did nothing, before it served; it has said why."""
+    """A gateway does not serve; if it could, it has said why."""
 
-    def __init__(self, number: int, code: int | None) -> None:
-        after = f"did not serve after {START_LIMIT_S:g} s"
-        ended = f"ended with {code} before it served"
-        super().__init__(f"process {number} {after if code is None else ended}")
-        self.code = 1 if code is None or code < 0 else code or 1
+    def __init__(self, number: int, why: str, *, code: int = 1) -> None:
+        super().__init__(f"process {number} {why}")
+        self.code = code
 
 
 class Processes:
@@ -78,8 +80,9 @@ class Processes:
         passed = listening_sockets()
         sockets = [passed] * number if passed else _opened(host, port, number)
         self._folder = tempfile.TemporaryDirectory(prefix="reelready-")
+        self._children: set[_Child] = set()
         self._places = [
-            _Place(one, Path(self._folder.name), mine)
+            _Place(one, Path(self._folder.name), mine, self._children)
             for one, mine in enumerate(sockets, 1)
         ]
 
@@ -99,14 +102,18 @@ class Processes:
             _log.critical("%s", error)
             return error.code
         finally:
-            await asyncio.gather(*(one.end() for one in self._places))
+            # Also those that are being replaced, or have not served yet.
+            await asyncio.gather(*(one.end() for one in tuple(self._children)))
             self._folder.cleanup()
         return 0
 
     async def _keep(self, replace: asyncio.Event) -> None:
         # The first one alone: what it has to complain of shall be said once.
         await self._places[0].start()
-        await asyncio.gather(*(one.start() for one in self._places[1:]))
+        others = (one.start() for one in self._places[1:])
+        for failure in await asyncio.gather(*others, return_exceptions=True):
+            if failure is not None:
+                raise failure
         _log.info("%d processes serve", len(self._places))
         async with systemd_told(), asyncio.TaskGroup() as tasks:
             for one in self._places:
@@ -130,11 +137,16 @@ class _Place:
     """The sockets of one gateway, and who accepts from them now."""
 
     def __init__(
-        self, number: int, folder: Path, sockets: Sequence[socket.socket]
+        self,
+        number: int,
+        folder: Path,
+        sockets: Sequence[socket.socket],
+        children: "set[_Child]",
     ) -> None:
         self._number = number
         self._folder = folder
         self._sockets = sockets
+        self._children = children
         self._serving: _Child | None = None
 
     async def start(self) -> None:
@@ -144,21 +156,29 @@ class _Place:
         Raises:
             _NoStartError: It does not serve, so the one before it goes on.
         """
-        new = await _Child.started(self._command(), self._fds())
+        try:
+            new = await _Child.started(self._command(), self._fds())
+        except OSError as error:
+            why = f"cannot be started: {error}"
+            raise _NoStartError(self._number, why) from None
+        self._children.add(new)
         serves = False
         try:
             async with asyncio.timeout(START_LIMIT_S):
                 serves = await new.serves()
         except TimeoutError:
-            raise _NoStartError(self._number, None) from None
+            why = f"did not serve after {START_LIMIT_S:g} s"
+            raise _NoStartError(self._number, why) from None
         finally:
             if not serves:
-                await new.end()
+                await self._end(new)
         if not serves:
-            raise _NoStartError(self._number, new.process.returncode)
+            code = new.process.returncode or 1
+            why = f"ended with {code} before it served"
+            raise _NoStartError(self._number, why, code=code if code > 0 else 1)
         old, self._serving = self._serving, new
         if old is not None:
-            await old.end()
+            await self._end(old)
 
     async def keep(self) -> None:
         """Start another one whenever the one that serves has fallen."""
@@ -168,22 +188,22 @@ class _Place:
             if serving is None:
                 return
             began_s = time.monotonic()
-            code = await serving.process.wait()
+            code = await serving.ended(self._number)
             if serving is not self._serving:
                 continue
             _log.error("process %d ended with %d", self._number, code)
             if time.monotonic() > began_s + CALM_S:
                 backoff_s = 0.0
-            with suppress(_NoStartError):
-                await asyncio.sleep(backoff_s)
+            await asyncio.sleep(backoff_s)
+            try:
                 await self.start()
+            except _NoStartError as error:
+                _log.error("%s", error)
             backoff_s = min(MAX_BACKOFF_S, backoff_s * 2 + 0.1)
 
-    async def end(self) -> None:
-        """End whoever serves."""
-        serving, self._serving = self._serving, None
-        if serving is not None:
-            await serving.end()
+    async def _end(self, child: "_Child") -> None:
+        await child.end()
+        self._children.discard(child)
 
     def _fds(self) -> list[int]:
         return [one.fileno() for one in self._sockets]
@@ -197,7 +217,7 @@ class _Place:
 
 
 class _Child:
-    """A gateway, and the line on which it says that it serves."""
+    """A gateway, and the line on which it says that it serves, and lives."""
 
     def __init__(self, process: Process, line: socket.socket) -> None:
         self.process = process
@@ -206,7 +226,8 @@ class _Child:
     @classmethod
     async def started(cls, command: Sequence[str], fds: Sequence[int]) -> "_Child":
         line, theirs = socket.socketpair()
-        with theirs:
+        line.settimeout(0)
+        try:
             process = await asyncio.create_subprocess_exec(
                 *command,
                 stdin=theirs.fileno(),
@@ -217,7 +238,11 @@ class _Child:
                     if name not in _SYSTEMD
                 },
             )
-        line.settimeout(0)
+        except BaseException:
+            line.close()
+            raise
+        finally:
+            theirs.close()
         return cls(process, line)
 
     async def serves(self) -> bool:
@@ -227,6 +252,24 @@ class _Child:
             await self.process.wait()
         return said == READY
 
+    async def ended(self, number: int) -> int:
+        """Wait until it ends; kill it if it says nothing for too long."""
+        loop, said = asyncio.get_running_loop(), READY
+        while said:
+            try:
+                async with asyncio.timeout(SILENCE_LIMIT_S):
+                    said = await loop.sock_recv(self._line, _ENOUGH_BYTES)
+            except TimeoutError:
+                _log.error(
+                    "process %d has not moved for %g s: killed", number, SILENCE_LIMIT_S
+                )
+                with suppress(ProcessLookupError):
+                    self.process.kill()
+                break
+            except OSError:
+                break
+        return await self.process.wait()
+
     async def end(self) -> None:
         """Ask it to go, and see that it does."""
         with suppress(ProcessLookupError):
@@ -235,7 +278,8 @@ class _Child:
             async with asyncio.timeout(END_LIMIT_S):
                 await self.process.wait()
         except TimeoutError:
-            self.process.kill()
+            with suppress(ProcessLookupError):
+                self.process.kill()
             await self.process.wait()
         self._line.close()
 
@@ -264,6 +308,9 @@ def _opened(host: str, port: int, number: int) -> list[list[socket.socket]]:
     """
     if not sys.platform.startswith("linux"):
         return [_listening(host, port, shared=False)] * number
+    # Sharing an address is for our own: with anybody else's it is in use.
+    for alone in _listening(host, port, shared=False):
+        alone.close()
     first = _listening(host, port, shared=True)
     port = first[0].getsockname()[1]
     return [first, *(_listening(host, port, shared=True) for _ in range(1, number))]

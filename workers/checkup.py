@@ -96,7 +96,7 @@ def cause(error: BaseException) -> str:
 
 async def everything_behind(config: Config) -> AsyncIterator[Finding]:
     """Check what stands behind the gateway, one place after the other."""
-    for check in (_database, _doorbell, _redis, _storage, _conversions, _converter):
+    for check in (_database, _doorbell, _relay, _storage, _conversions, _converter):
         async for finding in _in_time(check, config):
             yield finding
 
@@ -118,7 +118,8 @@ async def _in_time(
 async def _database(config: Config) -> list[Finding]:
     check = "database"
     try:
-        session = await asyncpg.connect(config.database_url)
+        # A pooler would lead the preparation and the use to two servers.
+        session = await asyncpg.connect(config.database_url, statement_cache_size=0)
     except (*AWAY, ValueError) as error:
         remedy = f"{_DATABASE}: is the server up, and may this machine connect to it?"
         return [wrong(check, cause(error), remedy)]
@@ -134,6 +135,9 @@ async def _database(config: Config) -> list[Finding]:
         with suppress(asyncpg.UndefinedTableError):
             rows = await session.fetch("select name from schema_migrations")
             applied = {one["name"] for one in rows}
+    except AWAY as error:
+        remedy = f"{_DATABASE}: may its user read the tables of `reelready migrate`?"
+        return [wrong(check, cause(error), remedy)]
     finally:
         session.terminate()
     if row is None:
@@ -211,7 +215,7 @@ async def _doorbell(config: Config) -> list[Finding]:
     return findings
 
 
-async def _redis(config: Config) -> list[Finding]:
+async def _relay(config: Config) -> list[Finding]:
     check = "relay"
     if not config.redis_url:
         return [Finding(check, Verdict.SKIPPED, f"{_REDIS} is not set")]
@@ -237,11 +241,14 @@ async def _redis(config: Config) -> list[Finding]:
 
 async def _storage(config: Config) -> list[Finding]:
     check, key = "storage", f"{config.upload_prefix}{PROBE}"
+    is_of_bucket = False
     try:
         async with _client("s3") as s3:
             try:
+                await s3.head_bucket(Bucket=config.bucket)
                 answer = await s3.head_object(Bucket=config.bucket, Key=key)
             except ClientError as error:
+                is_of_bucket = error.operation_name == "HeadBucket"
                 answer = error.response
     except (BotoCoreError, OSError, ValueError) as error:
         remedy = "AWS_REGION and credentials: what `aws s3 ls` needs on this machine"
@@ -249,6 +256,9 @@ async def _storage(config: Config) -> list[Finding]:
     said: dict[str, Any] = answer["ResponseMetadata"]
     status = said["HTTPStatusCode"]
     date = said.get("HTTPHeaders", {}).get("date", "")
+    if is_of_bucket and status == 404:  # noqa: PLR2004 - Not Found
+        remedy = f"{PREFIX}BUCKET and AWS_REGION: is it the bucket's name?"
+        return [wrong(check, f"there is no bucket {config.bucket}", remedy)]
     findings = [_of_bucket(check, config.bucket, status)]
     with suppress(ValueError, TypeError):
         ahead = datetime.now(UTC) - parsedate_to_datetime(date)
@@ -304,7 +314,7 @@ async def _converter(config: Config) -> list[Finding]:
         async with _client("lambda") as functions:
             await functions.invoke(FunctionName=name, InvocationType="DryRun")
     except ClientError as error:
-        remedy = f"allow lambda:InvokeFunction on {name}"
+        remedy = f"is it there, and is lambda:InvokeFunction on {name} allowed?"
         return [wrong(check, cause(error), remedy)]
     except (BotoCoreError, OSError, ValueError) as error:
         return [wrong(check, cause(error), "AWS_REGION and credentials")]

@@ -12,9 +12,9 @@ Source: Redis, "Pub/sub"; valkey.io/topics/pubsub.
 import asyncio
 import logging
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
+from itertools import takewhile
 
 import redis.asyncio as redis
 from redis.asyncio.client import PubSub
@@ -44,9 +44,13 @@ GATHER_S = 0.002
 LINGER_S = 60.0
 """A file that nobody waits for stays subscribed: most clients come back."""
 
+MAX_FOREIGN = 100
+"""Databases whose relays are known to be none of ours."""
+
 MAX_CHANNELS = 1000
 """Of one command."""
 
+_FOREIGN = "%sREDIS_URL: a relay there hears another database than this gateway's"
 _LOST = "%sREDIS_URL: cannot be reached, so files are looked at, not rung: %s"
 _UNHEARD = (
     "%sREDIS_URL: no relay is heard: `reelready relay` has to run, on the same one"
@@ -70,12 +74,32 @@ def connect(url: str) -> redis.Redis:
     )
 
 
+class _Subscription(PubSub):
+    """
+    One that ends when its connection does.
+
+    The library's own connects again behind our back, from whichever task comes
+    first (redis-py 8.1, `PubSub._execute`); doorbells would be missed unnoticed.
+    """
+
+    async def _reconnect(
+        self, _connection: object, error: BaseException | None = None, *_: object
+    ) -> None:
+        raise error or ConnectionError("the connection is lost")
+
+
+def subscription(client: redis.Redis) -> PubSub:
+    """Open a subscription, an async context manager; it is not made up for."""
+    return _Subscription(client.connection_pool)
+
+
 class RedisListener:
     """
     Keeps a gateway's doorbells connected.
 
     Args:
         look: Asks the table about these files, or about all.
+        identity: Names our database, as relays do.
 
     Attributes:
         listening: Set while beats come.
@@ -88,6 +112,7 @@ class RedisListener:
         *,
         ring: Callable[[Iterable[tuple[FileId, Seq]]], None],
         look: Callable[[Iterable[FileId] | None], Awaitable[None]],
+        identity: Callable[[], Awaitable[str]],
         metrics: Metrics,
         safety_look_s: float,
     ) -> None:
@@ -95,15 +120,16 @@ class RedisListener:
         self._hub = hub
         self._ring = ring
         self._look = look
+        self._identity = identity
         self._metrics = metrics
         self._looking = Looking(lambda: look(None), safety_look_s=safety_look_s)
         self.listening = self._looking.hearing
         self._confirmed: set[FileId] = set()
-        self._term_changed = False
         self._something_to_look_at = asyncio.Event()
         self._changed: set[FileId] = set()
         self._something_changed = asyncio.Event()
-        self._term = ""
+        self._foreign: set[str] = set()
+        self._beat = self._new_beat = ""
         self._said = False
         self._beat_at = self._heard_at = 0.0
         hub.on_held = self._note
@@ -123,24 +149,27 @@ class RedisListener:
                 self._metrics.listener_reconnects.inc()
 
     async def _listen_once(self) -> None:
-        """Hold one session until it fails."""
-        self._term = ""
-        self._confirmed.clear()
-        self._term_changed = False
+        """Hold one subscription until it fails."""
+        self._beat = self._new_beat = ""
+        for unheard in self._confirmed, self._changed, self._foreign:
+            unheard.clear()
         try:
-            async with connect(self._url) as client, client.pubsub() as session:
-                await session.subscribe(relayed.BEATS)
+            async with connect(self._url) as client, subscription(client) as heard:
+                await heard.subscribe(relayed.BEATS)
                 self._heard_at = time.monotonic()
                 async with asyncio.TaskGroup() as tasks:
-                    tasks.create_task(self._hear(session))
+                    tasks.create_task(self._hear(heard))
                     tasks.create_task(self._catch_up())
-                    tasks.create_task(self._subscribe(session))
-                    tasks.create_task(self._watch(session))
+                    tasks.create_task(self._subscribe(heard))
+                    tasks.create_task(self._watch(heard))
         except* _AWAY as errors:
             if not self._said:
                 self._said = True
                 error = errors.exceptions[0]
                 _log.warning(_LOST, PREFIX, str(error) or type(error).__name__)
+        except* Exception:  # noqa: BLE001 - see below
+            # Of the library, at the end of a connection; the next one is another.
+            _log.exception("the subscription failed")
         finally:
             self._deaf()
 
@@ -154,9 +183,9 @@ class RedisListener:
             self._looking.lost.set()
         self._metrics.listener_up.set(0)
 
-    async def _hear(self, session: PubSub) -> None:
+    async def _hear(self, heard: PubSub) -> None:
         while True:
-            said = await session.get_message(timeout=None)
+            said = await heard.get_message(timeout=None)
             if said is None:
                 continue
             self._heard_at = time.monotonic()
@@ -171,11 +200,11 @@ class RedisListener:
                 if seq is not None:
                     self._ring([(relayed.file_of(channel), seq)])
 
-    def _heard_beat(self, term: str) -> None:
-        self._beat_at = self._heard_at
-        if term != self._term or not self.listening.is_set():
-            self._term = term
-            self._term_changed = True
+    def _heard_beat(self, beat: str) -> None:
+        if beat == self._beat and self.listening.is_set():
+            self._beat_at = self._heard_at
+        elif relayed.beat_of(beat) not in self._foreign:
+            self._new_beat = beat
             self._something_to_look_at.set()
 
     async def _catch_up(self) -> None:
@@ -186,57 +215,69 @@ class RedisListener:
             await asyncio.sleep(GATHER_S)
             self._something_to_look_at.clear()
             confirmed, self._confirmed = self._confirmed, set()
-            all_of_them, self._term_changed = self._term_changed, False
+            beat, self._new_beat = self._new_beat, ""
             try:
-                await self._look(None if all_of_them else confirmed)
+                if beat and not await self._is_ours(beat):
+                    beat = ""
+                if beat or confirmed:
+                    await self._look(None if beat else confirmed)
             except UnavailableError:
                 # The next beat says it again.
                 self._deaf()
                 continue
-            if all_of_them and not self.listening.is_set():
-                self.listening.set()
-                self._metrics.listener_up.set(1)
-                self._said = False
-                _log.info("listening to the relay")
+            if beat:
+                self._beat, self._beat_at = beat, time.monotonic()
+                if not self.listening.is_set():
+                    self._said = False
+                    self.listening.set()
+                    self._metrics.listener_up.set(1)
+                    _log.info("listening to the relay")
 
-    async def _subscribe(self, session: PubSub) -> None:
+    async def _is_ours(self, beat: str) -> bool:
+        """Tell whether a relay hears our database."""
+        if relayed.beat_of(beat) == await self._identity():
+            return True
+        if len(self._foreign) < MAX_FOREIGN:
+            self._foreign.add(relayed.beat_of(beat))
+        _log.warning(_FOREIGN, PREFIX)
+        return False
+
+    async def _subscribe(self, heard: PubSub) -> None:
         """Be subscribed to what the hub holds."""
         subscribed: set[FileId] = set()
-        leaving: deque[tuple[float, FileId]] = deque()
-        self._changed |= self._hub.seen().keys()
+        leaving: dict[FileId, float] = {}
+        self._changed.update(self._hub.held())
         self._something_changed.set()
         while True:
-            wait_s = leaving[0][0] - time.monotonic() if leaving else None
+            first_s = next(iter(leaving.values()), None)
+            wait_s = None if first_s is None else first_s - time.monotonic()
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait_s):
                     await self._something_changed.wait()
                     await asyncio.sleep(GATHER_S)
             self._something_changed.clear()
             changed, self._changed = self._changed, set()
+            now_s = time.monotonic()
+            for file_id in changed:
+                leaving.pop(file_id, None)
+                if not self._hub.waiting_for(file_id) and file_id in subscribed:
+                    leaving[file_id] = now_s + LINGER_S
             new = [one for one in changed - subscribed if self._hub.waiting_for(one)]
             for batch in _batches(new):
-                await session.subscribe(*map(relayed.channel, batch))
+                await heard.subscribe(*map(relayed.channel, batch))
             subscribed.update(new)
-            now_s = time.monotonic()
-            leaving += (
-                (now_s + LINGER_S, one)
-                for one in changed & subscribed
-                if not self._hub.waiting_for(one)
-            )
-            gone = []
-            while leaving and leaving[0][0] <= now_s:
-                _, one = leaving.popleft()
-                if one in subscribed and not self._hub.waiting_for(one):
-                    subscribed.remove(one)
-                    gone.append(one)
+            gone = _due(leaving, now_s)
+            for file_id in gone:
+                del leaving[file_id]
             for batch in _batches(gone):
-                await session.unsubscribe(*map(relayed.channel, batch))
+                await heard.unsubscribe(*map(relayed.channel, batch))
+            subscribed.difference_update(gone)
 
-    async def _watch(self, session: PubSub) -> None:
+    async def _watch(self, heard: PubSub) -> None:
         """Notice that beats, or all words, stay away."""
         began_s, unheard = time.monotonic(), False
         while True:
-            await session.ping()
+            await heard.ping()
             await asyncio.sleep(PING_INTERVAL_S)
             now_s = time.monotonic()
             if now_s > self._heard_at + SILENCE_LIMIT_S:
@@ -247,6 +288,14 @@ class RedisListener:
                 self._deaf()
             elif self.listening.is_set():
                 unheard = False
+
+
+def _due(leaving: dict[FileId, float], now_s: float) -> list[FileId]:
+    """Those whose time is over: the first ones, as each is put in at the end."""
+    return [
+        file_id
+        for file_id, _ in takewhile(lambda one: one[1] <= now_s, leaving.items())
+    ]
 
 
 def _batches(file_ids: list[FileId]) -> Iterable[list[FileId]]:

@@ -14,7 +14,8 @@ import asyncio
 import logging
 import secrets
 import signal
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 
 import redis.asyncio as redis
@@ -24,7 +25,7 @@ from redis.exceptions import RedisError
 from gateway.config import PREFIX, Config
 from gateway.errors import ConfigError, UnavailableError
 from gateway.model import FileId, Seq
-from gateway.protocol import cursor, relayed
+from gateway.protocol import relayed
 from gateway.store.history import History
 from gateway.store.pool import Pool, refuse_standby
 from gateway.telemetry import Metrics, start_logging
@@ -33,8 +34,14 @@ from workers.redis_listener import connect
 
 BEAT_INTERVAL_S = 1.0
 LEASE_MS = 5000
+MAX_PUBLISHED = 10_000
+"""Files of which it is known what was published last."""
+
+AWAY = (RedisError, OSError, TimeoutError)
+"""What passes: the server is away, is a replica, is full, is starting."""
+
 _NO_SAFETY_LOOK_S = 86_400.0
-_AWAY = (RedisError, OSError, TimeoutError)
+_AWAY = "%sREDIS_URL: cannot be used, so gateways look instead of being rung: %s"
 
 _log = logging.getLogger("reelready.relay")
 
@@ -44,17 +51,30 @@ class Relay:
     Passes doorbells on.
 
     Args:
-        history: For clients of the design before this one, which are sent the event.
+        database: Names the database whose doorbells they are.
+        history: For clients of the design before this one, which are sent events.
     """
 
-    def __init__(self, client: redis.Redis, history: History) -> None:
+    def __init__(
+        self,
+        client: redis.Redis,
+        history: History,
+        database: Callable[[], Awaitable[str]],
+    ) -> None:
         self._redis = client
         self._history = history
+        self._database = database
         self._name = secrets.token_hex(8)
-        self._term = ""
+        self._named = ""
+        self._named_at = -1
+        self._losses = 0
         self._leads = False
+        self._was = ""
         self._rung: dict[FileId, Seq] = {}
         self._something_rang = asyncio.Event()
+        self._wanted: dict[FileId, Seq] = {}
+        self._something_is_wanted = asyncio.Event()
+        self._published: OrderedDict[FileId, Seq] = OrderedDict()
 
     def ring(self, heads: Iterable[tuple[FileId, Seq]]) -> None:
         """Hear doorbells of Postgres."""
@@ -64,7 +84,7 @@ class Relay:
 
     async def look(self) -> None:
         """Hear that doorbells may have been lost: whoever waits has to look."""
-        self._term = ""
+        self._losses += 1
 
     async def pass_on(self) -> None:
         """Ring at Redis whatever rang, until cancelled."""
@@ -75,71 +95,110 @@ class Relay:
             if not self._leads:
                 continue
             try:
-                listened_to = await self._publish(rung)
-            except _AWAY as error:
-                _log.warning("cannot ring: %s", str(error) or type(error).__name__)
-                self._term = ""
+                wanted = await self._ring_all(rung)
+            except AWAY as error:
+                self._losses += 1
+                await self._lose(error)
                 continue
-            if listened_to:
-                with suppress(UnavailableError, *_AWAY):
-                    await self._publish_events(listened_to)
+            if wanted:
+                self._wanted.update(wanted)
+                self._something_is_wanted.set()
+
+    async def publish(self) -> None:
+        """Publish events to who subscribes to a file by its id, until cancelled."""
+        while True:
+            await self._something_is_wanted.wait()
+            self._something_is_wanted.clear()
+            wanted, self._wanted = self._wanted, {}
+            try:
+                await self._publish(wanted)
+            except (UnavailableError, *AWAY) as error:
+                _log.warning("%d files were not published: %s", len(wanted), error)
 
     async def beat(self, listening: asyncio.Event) -> None:
         """Say that doorbells are heard and passed on, until cancelled."""
         while True:
             await listening.wait()
             try:
-                await self._beat()
-            except _AWAY as error:
-                if self._leads:
-                    _log.warning(
-                        "Redis is away: %s", str(error) or type(error).__name__
-                    )
+                await self._beat_once()
+            except UnavailableError as error:
                 self._leads = False
+                _log.warning("no beat: %s", error)
+            except AWAY as error:
+                self._leads = False
+                await self._lose(error)
             await asyncio.sleep(BEAT_INTERVAL_S)
 
     async def give_up(self) -> None:
         """Leave the lease to another relay."""
         if self._leads:
             self._leads = False
-            with suppress(*_AWAY):
-                await self._redis.delete(relayed.LEASE)
+            with suppress(*AWAY):
+                await self._redis.delete(relayed.lease(self._named))
 
-    async def _beat(self) -> None:
+    async def _lose(self, error: BaseException) -> None:
+        """Let go of all connections: what ended one has ended the others."""
+        if self._is_news("away"):
+            _log.warning(_AWAY, PREFIX, str(error) or type(error).__name__)
+        with suppress(*AWAY):
+            await self._redis.connection_pool.disconnect(inuse_connections=False)
+
+    def _is_news(self, what: str) -> bool:
+        """Tell whether it was otherwise before; only then is it logged."""
+        was, self._was = self._was, what
+        return was != what
+
+    async def _beat_once(self) -> None:
+        if self._named_at != self._losses:
+            self._named_at = self._losses
+            self._named = await self._database()
         leads = await self._has_lease()
         if leads and not self._leads:
-            _log.info("relaying")
-            self._term = ""
+            # Another one may have worked since.
+            self._losses += 1
         self._leads = leads
         if leads:
-            self._term = self._term or secrets.token_hex(8)
-            await self._redis.publish(relayed.BEATS, self._term)
+            term = f"{self._name}-{self._losses}"
+            await self._redis.publish(relayed.BEATS, relayed.beat(self._named, term))
+        if self._is_news("leads" if leads else "waits"):
+            if leads:
+                _log.info("relaying")
+            else:
+                _log.info("another relay works, this one waits")
 
     async def _has_lease(self) -> bool:
-        if await self._redis.set(relayed.LEASE, self._name, nx=True, px=LEASE_MS):
+        lease = relayed.lease(self._named)
+        if await self._redis.set(lease, self._name, nx=True, px=LEASE_MS):
             return True
-        if await self._redis.get(relayed.LEASE) != self._name:
+        if await self._redis.get(lease) != self._name:
             return False
-        return bool(await self._redis.pexpire(relayed.LEASE, LEASE_MS))
+        return bool(await self._redis.pexpire(lease, LEASE_MS))
 
-    async def _publish(self, rung: dict[FileId, Seq]) -> dict[FileId, Seq]:
+    async def _ring_all(self, rung: dict[FileId, Seq]) -> dict[FileId, Seq]:
         """Ring; returns the files whose events somebody wants as they are."""
         async with self._redis.pipeline(transaction=False) as pipeline:
             for file_id, seq in rung.items():
                 _ = pipeline.publish(relayed.channel(file_id), str(seq))
             _ = pipeline.pubsub_numsub(*rung)
             *_, numbers = await pipeline.execute()
-        return {FileId(file_id): rung[FileId(file_id)] for file_id, n in numbers if n}
+        return {FileId(one): rung[FileId(one)] for one, number in numbers if number}
 
-    async def _publish_events(self, wanted: dict[FileId, Seq]) -> None:
+    async def _publish(self, wanted: dict[FileId, Seq]) -> None:
         readings = await self._history.read(
-            [(file_id, cursor.CURRENT) for file_id in wanted]
+            [
+                (file_id, self._published.get(file_id, Seq(head - 1)))
+                for file_id, head in wanted.items()
+            ]
         )
         async with self._redis.pipeline(transaction=False) as pipeline:
             for (file_id, _), reading in readings.items():
                 for event in reading.events:
                     _ = pipeline.publish(file_id, event.data)
+                self._published[file_id] = reading.head
+                self._published.move_to_end(file_id)
             await pipeline.execute()
+        while len(self._published) > MAX_PUBLISHED:
+            self._published.popitem(last=False)
 
 
 def run(config: Config) -> None:
@@ -179,7 +238,7 @@ async def relaying(
         Pool(config.database_url, max_connections=2) as pool,
         connect(config.redis_url) as client,
     ):
-        relay = Relay(client, History(pool))
+        relay = Relay(client, History(pool), pool.identity)
         listener = Listener(
             config.listen_database_url,
             ring=relay.ring,
@@ -188,7 +247,12 @@ async def relaying(
             metrics=Metrics(),
             safety_look_s=_NO_SAFETY_LOOK_S,
         )
-        works = listener.run(), relay.pass_on(), relay.beat(listener.listening)
+        works = (
+            listener.run(),
+            relay.pass_on(),
+            relay.publish(),
+            relay.beat(listener.listening),
+        )
         working = [asyncio.ensure_future(one) for one in works]
         for one in working:
             one.add_done_callback(lambda _: on_end())

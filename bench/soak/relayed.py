@@ -76,13 +76,14 @@ class _Place:
         self._relays.append(await stack.enter_async_context(child))
 
     async def hearing(self) -> int:
-        """Count the gateways that hear a relay."""
+        """Count the gateways that hear a relay; -1 if not all of them tell."""
         said = (await self.stage.ask("/metrics")).decode()
-        return sum(
+        told = [
             line.endswith(" 1.0")
             for line in said.splitlines()
             if line.startswith("reelready_listener_up{")
-        )
+        ]
+        return sum(told) if len(told) == _GATEWAYS else -1
 
     @asynccontextmanager
     async def redis_stopped(self) -> AsyncIterator[None]:
@@ -149,6 +150,7 @@ async def _relayed(size: Size) -> Outcome:
                 await stage.start_gateway(_SERVE)
                 await stage.alive()
                 await _until(place, _GATEWAYS)
+                before = set(stage.pids())
                 other = Elsewhere(stage.url)
                 async with other.writing(stage, files=_FILES, every_s=_EVERY_S):
                     began_s = time.monotonic()
@@ -163,6 +165,7 @@ async def _relayed(size: Size) -> Outcome:
                         name: [await _bring(place, fault, for_s) for _ in range(times)]
                         for name, fault in faults.items()
                     }
+                ended = len(before - set(stage.pids()))
         finally:
             await place.close()
     figures = [*other.delivery("while all is well", calm, RUNG_S)]
@@ -185,6 +188,7 @@ async def _relayed(size: Size) -> Outcome:
             *figures,
             none("events lost, doubled or reordered", other.ledger.faults.total()),
             none("events that never came", other.missing),
+            none("gateways that ended", ended),
             told("times of each fault", times),
             told("events received", other.ledger.received),
         ],

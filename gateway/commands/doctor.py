@@ -119,6 +119,7 @@ async def _uploads(config: Config) -> AsyncIterator[Finding]:
             "REELREADY_ALLOWED_ORIGINS is not set: only the gateway's own page uploads"
         )
         yield Finding(check, Verdict.SKIPPED, said)
+        return
     try:
         async with (
             Uploads(config.bucket, config.upload_prefix, life_s=60) as uploads,
@@ -142,7 +143,7 @@ async def _preflight(
     }
     async with http.options(place, headers=asked) as answer:
         allowed = answer.headers.get("Access-Control-Allow-Origin", "")
-    if answer.status == 200 and allowed in {origin, "*"}:  # noqa: PLR2004 - OK
+    if answer.ok and allowed in {origin, "*"}:
         return fine(check, f"a page of {origin} may upload")
     remedy = (
         "let the bucket's CORS rules allow that origin, PUT and POST, and the headers"
@@ -188,7 +189,7 @@ async def _answers(http: aiohttp.ClientSession, url: URL) -> AsyncIterator[Findi
         said = await answer.read()
         date = answer.headers.get("Date", "")
     try:
-        checks: dict[str, Any] = json.loads(said)["checks"]
+        checks = dict[str, Any](json.loads(said)["checks"])
     except (ValueError, KeyError, TypeError):
         msg = f"{url / 'readyz'} answers {answer.status}, as no gateway does"
         raise _NoGatewayError(msg) from None
@@ -208,19 +209,23 @@ async def _delivery(
     """Follow a file through whatever stands between, from its first event to the end."""
     key = {"Authorization": f"Bearer {config.api_keys[0]}"}
     new = {"name": PROBE, "content_type": "video/mp4", "size": 1}
-    async with http.post(url / "v1/files", json=new, headers=key) as answer:
+    async with http.post(
+        url / "v1/files", json=new, headers=key, allow_redirects=False
+    ) as answer:
         if answer.status != 201:  # noqa: PLR2004 - Created
-            said = f"registering a file is answered {answer.status}"
-            remedy = "do this shell and the gateway have the same REELREADY_API_KEYS?"
-            yield wrong("delivery", said, remedy)
+            yield _not_registered(answer)
             return
         file_id = (await answer.json())["file"]["id"]
     place = url / "v1/files" / file_id
-    asked_s = time.monotonic()
-    status = None
+    status = 0
     try:
+        asked_s = time.monotonic()
         head = key | {"Accept": "text/event-stream"}
         async with http.get(place / "events", headers=head) as stream:
+            if stream.status != 200:  # noqa: PLR2004 - OK
+                said = f"a stream is answered {stream.status}"
+                yield wrong("delivery", said, "look at the proxy in front of it")
+                return
             events = _events(stream)
             await anext(events)
             yield _prompt("first event", time.monotonic() - asked_s)
@@ -232,16 +237,31 @@ async def _delivery(
             if status == 200:  # noqa: PLR2004 - OK
                 await anext(events)
                 yield _prompt("event", time.monotonic() - reported_s)
-    except (TimeoutError, StopAsyncIteration):
+    except TimeoutError:
         yield wrong("delivery", "a stream does not come through", _HOLDS_BACK)
-    if status is None:
-        status = await _end(http, place, config)
+    except (aiohttp.ClientError, StopAsyncIteration) as error:
+        said = f"a stream is cut off: {cause(error)}"
+        yield wrong("delivery", said, "look at the timeouts of what stands between")
+    finally:
+        # Nobody will upload it.
+        status = status or await _end(http, place, config)
     if status != 200:  # noqa: PLR2004 - OK
         remedy = (
             "do this shell and the gateway have the same REELREADY_INGEST_SECRETS, and"
             " are their clocks right?"
         )
         yield wrong("report", f"a report is answered {status}", remedy)
+
+
+def _not_registered(answer: aiohttp.ClientResponse) -> Finding:
+    said = f"registering a file is answered {answer.status}"
+    if answer.status == 401:  # noqa: PLR2004 - Unauthorized
+        remedy = "do this shell and the gateway have the same REELREADY_API_KEYS?"
+    elif place := answer.headers.get("Location"):
+        remedy = f"--url, REELREADY_PUBLIC_URL: it leads to {place}"
+    else:
+        remedy = "look at the gateway's log, and at the proxy in front of it"
+    return wrong("delivery", said, remedy)
 
 
 def _prompt(what: str, took_s: float) -> Finding:

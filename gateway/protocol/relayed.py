@@ -2,7 +2,7 @@
 What a relay says over Redis or Valkey: doorbells, and that it hears them.
 
     reelready:<file id>   the newest seq of that file
-    reelready             a beat: the term of the relay, which hears Postgres
+    reelready             a beat: which database the relay hears, and its term
     <file id>             each event, whole, for clients of the design before this one
 
 A new term says that doorbells may have been lost before it.
@@ -11,11 +11,26 @@ A new term says that doorbells may have been lost before it.
 from gateway.model import FileId, Seq
 
 BEATS = "reelready"
-LEASE = "reelready/relay"
-"""Which relay works; no channel of a file, whose id has no such sign."""
-
 _PREFIX = "reelready:"
+_LEASE = "reelready/relay/"
+"""No channel of a file, whose id has no such sign."""
+
 _DIGITS = 9
+
+
+def lease(database: str) -> str:
+    """Name the key that says which relay of a database works."""
+    return _LEASE + database
+
+
+def beat(database: str, term: str) -> str:
+    """Write a beat."""
+    return f"{term} {database}"
+
+
+def beat_of(payload: str) -> str:
+    """Read which database a beat is about."""
+    return payload.partition(" ")[2]
 
 
 def channel(file_id: FileId) -> str:

@@ -47,6 +47,13 @@ once, and never as a scan, of a table or of an index, because the tables were
 small on that day.
 """
 
+_IDENTITY = """
+select concat_ws(
+    '/', split_part(reelready_epoch(), '/', 1), 'files'::regclass::oid::text,
+    current_database()
+)
+"""
+
 _OURS = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
 """What is wrong with the values we gave; everything else is the database's state."""
 
@@ -144,6 +151,16 @@ class Pool:
         """
         async with self.acquire() as connection:
             await connection.execute("select 1")
+
+    async def identity(self) -> str:
+        """
+        Name this database: the same on whichever server has it, and on no other.
+
+        Raises:
+            UnavailableError: It is away.
+        """
+        async with self.acquire() as connection:
+            return str(await connection.fetchval(_IDENTITY))
 
     async def notify(self, channel: str, payload: str) -> None:
         """

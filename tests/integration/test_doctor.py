@@ -134,6 +134,13 @@ async def test_places_that_are_not_there(monkeypatch):
     assert "REELREADY_DATABASE_URL" in findings[0].remedy
 
 
+async def test_a_bucket_that_there_is_not(database_url, aws):
+    finding = await of("storage", await found(config_for(database_url, bucket="film")))
+
+    assert (Verdict.WRONG, "there is no bucket film") == (finding.verdict, finding.said)
+    assert "REELREADY_BUCKET" in finding.remedy
+
+
 async def test_no_region_is_named(monkeypatch, database_url):
     monkeypatch.delenv("AWS_REGION", raising=False)
     finding = await of("storage", await found(config_for(database_url)))

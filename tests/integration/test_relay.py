@@ -12,8 +12,8 @@ import redis.asyncio as redis_py
 
 from bench.children import Children
 from bench.peers.redis import redis as redis_server
-from gateway.protocol import relayed
 from tests.integration.conftest import config_for
+from workers.migrate import migrate
 from workers.redis_listener import BEAT_LIMIT_S
 from workers.relay import relaying
 
@@ -200,6 +200,56 @@ async def test_a_redis_that_is_killed_and_started_anew_costs_a_delay(
                     assert "3" == (await anext(frames)).id
 
 
+@pytest.mark.timeout(120)
+async def test_a_redis_that_drops_subscribers_under_way_ends_no_gateway(
+    relay, behind_redis, server
+):
+    """As it does to who reads too slowly, and a proxy to who is silent."""
+    async with (
+        relay(),
+        behind_redis() as one,
+        behind_redis() as other,
+        redis_py.Redis.from_url(server.url) as client,
+    ):
+        await until(hears(other))
+
+        async def come_and_go():
+            file_id = await one.new_file()
+            await asyncio.gather(one.complete(file_id), other.stream(path(file_id)))
+
+        def path(file_id):
+            return f"/v1/files/{file_id}/events"
+
+        for _ in range(12):
+            comings = [asyncio.ensure_future(come_and_go()) for _ in range(10)]
+            await asyncio.sleep(0.03)
+            await client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+            await asyncio.gather(*comings)
+            await until(hears(other))
+            await until(hears(one))
+
+
+async def test_the_relay_of_another_database_is_none(
+    relay, server, make_gateway, empty_database_url, caplog
+):
+    await migrate(empty_database_url)
+    async with (
+        relay(),
+        make_gateway(empty_database_url, redis_url=server.url, **QUIET) as gateway,
+    ):
+        file_id = await gateway.new_file()
+        async with gateway.open_stream(f"/v1/files/{file_id}/events") as frames:
+            await anext(frames)
+            await asyncio.sleep(2.5)
+            assert (200, False) == await readiness(gateway)
+            await gateway.report(file_id, "uploaded")
+            async with asyncio.timeout(5):
+                assert "2" == (await anext(frames)).id
+        async with relaying(config_for(empty_database_url, redis_url=server.url)):
+            await until(hears(gateway))
+    assert 1 == caplog.text.count("hears another database")
+
+
 async def test_of_two_relays_one_works_and_the_other_takes_over(
     relay, behind_redis, server
 ):
@@ -207,7 +257,8 @@ async def test_of_two_relays_one_works_and_the_other_takes_over(
         client = await first.enter_async_context(redis_py.Redis.from_url(server.url))
 
         async def lease():
-            return await client.get(relayed.LEASE)
+            (key,) = await client.keys("reelready/relay/*") or [b"none"]
+            return await client.get(key)
 
         async with AsyncExitStack() as one:
             await one.enter_async_context(relay())
@@ -246,8 +297,15 @@ async def test_a_client_of_the_old_design_gets_each_event_whole(
 
         await gateway.report(file_id, "uploaded")
         uploaded = await old.get_message(timeout=5)
-        await gateway.complete(file_id)
-        playable = await old.get_message(timeout=5)
+        # As fast as it goes: several events may be rung for together.
+        for attempt in range(2, 20):
+            await gateway.report(file_id, "converting", attempt=attempt)
+        await gateway.complete(file_id, attempt=19)
+        seqs = [json.loads(uploaded["data"])["seq"]]
+        while not seqs or seqs[-1] < 21:
+            playable = await old.get_message(timeout=5)
+            seqs.append(json.loads(playable["data"])["seq"])
+        assert list(range(2, 22)) == seqs
 
         url = f"{gateway.url}/v1/files/{file_id}"
         async with gateway.http.get(url) as answer:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -79,12 +80,57 @@ async def test_what_is_wrong_at_the_start_is_said_once(monkeypatch):
         assert "Traceback" not in log(stage)
 
 
-async def test_an_address_in_use_is_said_in_one_line():
-    async with Stage() as stage:
+@pytest.mark.parametrize("by", [(), SERVE])
+async def test_an_address_in_use_is_said_in_one_line(by):
+    """Also by several that share it among themselves."""
+    async with Stage(keeps_socket=not by) as stage:
+        if by:
+            await stage.start_gateway(by)
+            await stage.ready()
         stage._keeps_socket = False
-        await stage.start_gateway(SERVE, is_talking=True)
+        env = stage.environment()
+        command = [sys.executable, *SERVE]
+        child = stage.children.child("second", command, env=env, is_talking=True)
+        async with child as second:
+            assert 1 == await second.wait()
+        said = stage.children.log("second").read_text()
 
-        assert 1 == await stage.gateway.wait()
+    assert "in use" in said
+    assert 1 == len(said.splitlines())
 
-        assert "in use" in log(stage)
-        assert 1 == len(log(stage).splitlines())
+
+async def test_one_that_does_not_move_is_replaced():
+    code = "import gateway.processes as p; p.SILENCE_LIMIT_S = 6.0; from gateway.cli import main; main()"
+    async with Stage(keeps_socket=False) as stage:
+        serve = ("-c", code, "serve", "--processes", "2")
+        await stage.start_gateway(serve, is_talking=True)
+        await until(lambda: "2 processes serve" in log(stage))
+        stuck, *_ = before = sorted(children(stage))
+
+        os.kill(stuck, signal.SIGSTOP)
+
+        await until(lambda: "has not moved" in log(stage))
+        await until(lambda: len(children(stage) - {stuck}) == 2)
+        assert set(before) & children(stage) == set(before) - {stuck}
+
+
+async def test_what_cannot_be_started_ends_nobody():
+    """An interpreter that is being replaced, or no process more is allowed."""
+    code = (
+        "import sys, os, gateway.processes as p; from gateway.cli import main\n"
+        "start = p._Place._command\n"
+        "p._Place._command = lambda one: start(one) if one._serving is None "
+        "else ['/nowhere']\n"
+        "main()"
+    )
+    async with Stage(keeps_socket=False) as stage:
+        serve = ("-c", code, "serve", "--processes", "2")
+        await stage.start_gateway(serve, is_talking=True)
+        await until(lambda: "2 processes serve" in log(stage))
+        before = children(stage)
+
+        os.kill(stage.gateway.pid, signal.SIGHUP)
+
+        await until(lambda: "the one before it goes on" in log(stage))
+        assert "/nowhere" in log(stage)
+        assert before == children(stage)

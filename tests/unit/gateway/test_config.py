@@ -140,6 +140,10 @@ BAD = [
     *[("PORT", raw) for raw in ("", "-1", "65536", "8080.0", "0x50", "http", " 80")],
     *[("HEARTBEAT_SECONDS", raw) for raw in ("0", "301", "15s", "9" * 30)],
     *[("REDIS_URL", raw) for raw in ("cache.test", "http://cache.test", "redis://")],
+    *[
+        ("REDIS_URL", f"redis://{rest}")
+        for rest in (":pa/ss@h/0", ":pa#ss@h/0", "h:0/0", "h/0?socket_timeout=abc")
+    ],
     ("PAGE_API_KEY", ""),
     *[("HLS_JS", raw) for raw in ("", "/no/such/file", "/", "a" * 5000)],
 ]
@@ -181,6 +185,7 @@ def test_a_missing_one_is_named_and_explained(name):
         ("DATABASE_URL", "postgresql://u:tell-nobody@ho\u2100st/"),
         ("LISTEN_DATABASE_URL", "http://u:tell-nobody@db.test/"),
         ("REDIS_URL", "redis://u:tell-nobody@ho\u2100st/"),
+        ("REDIS_URL", "redis://:tell-nobody/x@h/0"),
         ("INGEST_SECRETS", "whsec_tell-nobody!"),
         ("API_KEYS", f"{SECRET},tell-nobody"),
         ("TOKEN_SECRETS", f"{SECRET},tell-nobody"),
