@@ -1,0 +1,143 @@
+"""The Python of docs/migrating.md does what the page says."""
+
+import asyncio
+import base64
+import re
+from pathlib import Path
+from textwrap import dedent
+from typing import Any
+
+import pytest
+import redis.asyncio as redis_py
+
+from bench.children import Children
+from bench.peers.redis import redis as redis_server
+from tests.integration.conftest import API_KEY, BUCKET, INGEST_KEY, config_for
+from workers.relay import relaying
+
+pytestmark = pytest.mark.timeout(60)
+
+TEXT = (Path(__file__).parents[2] / "docs" / "migrating.md").read_text("utf-8")
+_BLOCK = re.compile(
+    r"^ *<!-- migrating: ([\w-]+) -->\n *```python\n(.*?)^ *```$",
+    re.DOTALL | re.MULTILINE,
+)
+BLOCKS = dict(_BLOCK.findall(TEXT))
+
+
+def block(name: str, **given: Any) -> dict[str, Any]:
+    """What a block of the page defines, with what it is given."""
+    exec(dedent(BLOCKS[name]), given)
+    return given
+
+
+@pytest.fixture
+def page(gateway, monkeypatch):
+    """Run a block against a gateway."""
+    monkeypatch.setenv("GATEWAY_URL", gateway.url)
+    secret = "whsec_" + base64.b64encode(INGEST_KEY).decode()
+    monkeypatch.setenv("INGEST_SECRET", secret)
+    return lambda name: block(name, URL=gateway.url, API_KEY=API_KEY)
+
+
+@pytest.fixture
+async def server():
+    """A Redis of our own."""
+    async with Children() as children, redis_server(children) as one:
+        yield one
+
+
+def ending(file_id):
+    return {
+        "job_id": "j-1",
+        "occurred_at": "2026-01-02T03:05:05Z",
+        "master_playlist": f"s3://{BUCKET}/video/hls/{file_id}/master.m3u8",
+    }
+
+
+def test_every_block_is_run_here():
+    assert {
+        "register",
+        "post",
+        "endpoint",
+        "subscriber",
+        "long-poll",
+        "client",
+    } == BLOCKS.keys()
+
+
+async def test_an_old_lambda_posts_and_every_new_way_hears_of_it(page):
+    register = page("register")["register"]
+    post = page("post")["post"]
+    video = page("endpoint")["video"]
+    long_poll = page("long-poll")["wait_for_video"]
+    made = await asyncio.to_thread(register, "a.mp4", "video/mp4", 10)
+    file_id = made["file"]["id"]
+    assert None is await asyncio.to_thread(video, file_id, None)
+    assert None is await asyncio.to_thread(video, "no-such", None)
+    waiting = asyncio.gather(
+        asyncio.to_thread(long_poll, file_id), page("client")["wait_for_video"](file_id)
+    )
+
+    answers = [
+        await asyncio.to_thread(post, file_id, "manifest", ending(file_id))
+        for _ in range(2)
+    ]
+
+    assert answers[0] == answers[1] == {"outcome": "applied", "seq": 2}
+    url = f"https://play.example.com/video/hls/{file_id}/master.m3u8"
+    assert [url, url] == await waiting
+    assert {"url": url} == await asyncio.to_thread(video, file_id, None)
+    assert None is await asyncio.to_thread(
+        post, "no-such", "manifest", ending("no-such")
+    )
+
+
+async def test_an_old_subscriber_is_fed_by_a_relay_of_which_gateways_know_nothing(
+    gateway, server, shared_database_url
+):
+    names = block("subscriber", REDIS_URL=server.url)
+    assert "old" == names["playback_url"]({"url": "old"})
+    settings = config_for(shared_database_url, redis_url=server.url)
+    async with (
+        relaying(settings),
+        redis_py.Redis.from_url(server.url, decode_responses=True) as client,
+        client.pubsub() as beats,
+    ):
+        await beats.subscribe("reelready")
+        async for said in beats.listen():
+            if said["type"] == "message":
+                break
+        file_id = await gateway.new_file()
+        waiting = asyncio.ensure_future(names["wait_for_video"](file_id))
+        while True:
+            if (await client.pubsub_numsub(file_id))[0][1]:
+                break
+            await asyncio.sleep(0.02)
+        await gateway.report(file_id, "uploaded")
+        await gateway.complete(file_id)
+
+        assert (await waiting).endswith(f"/{file_id}/master.m3u8")
+
+
+async def test_who_subscribes_by_a_pattern_is_not_counted(
+    gateway, server, shared_database_url
+):
+    settings = config_for(shared_database_url, redis_url=server.url)
+    heard: list[str] = []
+    async with (
+        relaying(settings),
+        redis_py.Redis.from_url(server.url, decode_responses=True) as client,
+        client.pubsub() as everything,
+    ):
+        await everything.psubscribe("*")
+        while "reelready" not in heard:
+            heard.append((await everything.get_message(timeout=None))["channel"])
+        file_id = await gateway.new_file()
+        await gateway.report(file_id, "uploaded")
+        heard.clear()
+        # A beat may come between a doorbell and what follows it.
+        while f"reelready:{file_id}" not in heard or heard.count("reelready") < 3:
+            heard.append((await everything.get_message(timeout=None))["channel"])
+
+    assert file_id not in heard
