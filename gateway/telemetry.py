@@ -154,7 +154,7 @@ class Metrics:
         self.caught_up_files = counter(
             "caught_up_files_total", "Files that such a look found behind"
         )
-        self.database_up = gauge("database_up", "1 if the last look reached Postgres")
+        self.database_up = gauge("database_up", "1 if the last look reached it")
         self.worker_lag_seconds = gauge(
             "worker_lag_seconds", "How long the first silent file waits for a worker"
         )

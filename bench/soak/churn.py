@@ -28,7 +28,7 @@ _WARM_S = 60.0
 _SAMPLE_S = 15.0
 _SETTLE_S = 90.0
 _REST_S = 5.0
-_SIZES = {Size.SHORT: (10.0, 300), Size.FULL: (600.0, 10_000)}
+_SIZES = {Size.SHORT: (5.0, 300), Size.FULL: (600.0, 10_000)}
 """Seconds of churn, and clients at a time."""
 
 

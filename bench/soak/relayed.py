@@ -30,10 +30,10 @@ _SERVE = ("-m", "gateway", "serve", "--processes", str(_GATEWAYS))
 _RELAY = [sys.executable, "-m", "gateway", "relay"]
 _FILES = 20
 _EVERY_S = 0.05
-_CALM_S = 2.0
+_CALM_S = 1.0
 _NEVER_S = 30.0
 _POLL_S = 0.05
-_PLANS = {Size.SHORT: (1, 2.0), Size.FULL: (5, 20.0)}
+_PLANS = {Size.SHORT: (1, 1.0), Size.FULL: (5, 20.0)}
 """How often each fault, and for how long after it was noticed."""
 
 
