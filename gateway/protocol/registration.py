@@ -27,6 +27,7 @@ _VIDEO_APPLICATIONS = frozenset(
     f"application/{kind}"
     for kind in ("octet-stream", "mp4", "mxf", "ogg", "x-matroska", "x-mpegts")
 )
+_NUL = re.compile(rb"(?<!\\)(\\\\)*\\u0000")
 _EXTENSION = re.compile(r"\.([a-z0-9]{1,8})\Z", re.ASCII)
 
 
@@ -69,8 +70,12 @@ def decode(raw: bytes, *, max_upload_bytes: int) -> Registration:
         raise InvalidError("size", f"is not from 1 to {max_upload_bytes} bytes")
     if _deeper(said.metadata, MAX_METADATA_DEPTH):
         raise InvalidError("metadata", f"is nested over {MAX_METADATA_DEPTH} deep")
-    if len(msgspec.json.encode(said.metadata)) > MAX_METADATA_BYTES:
+    metadata = msgspec.json.encode(said.metadata)
+    if len(metadata) > MAX_METADATA_BYTES:
         raise InvalidError("metadata", f"is over {MAX_METADATA_BYTES} bytes of JSON")
+    if _NUL.search(metadata):
+        # Postgres keeps it, and then cannot read any field beside it.
+        raise InvalidError("metadata", "holds U+0000")
     return said
 
 

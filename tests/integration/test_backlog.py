@@ -154,3 +154,21 @@ async def test_however_many_files_there_are_few_are_looked_at(seen, own_gateway)
 
     assert (1, MAX_LOOK_FILES) == (up, stuck)
     assert lag_s >= 2 * 86_400
+
+
+async def test_a_row_that_cannot_be_read_ends_nothing(seen, own_gateway, database_url):
+    """Nobody can say U+0000 any more; a table may have it from before."""
+    file_id = await own_gateway.new_file(metadata={"a": "b"})
+    session = await asyncpg.connect(database_url)
+    await session.execute(
+        "update files set state = replace(state::text, '\"b\"', '\"\\u0000\"')::json "
+        "where id = $1",
+        file_id,
+    )
+    await session.close()
+
+    up, lag_s, stuck = await seen.look()
+
+    assert 1 == up
+    assert math.isnan(lag_s)
+    assert math.isnan(stuck)

@@ -244,10 +244,11 @@ def _cursor(generated: Any) -> str:
 
 
 def _as_clients_write(value: Any, case: Any, bucket: str) -> Any:
-    """Write what a JSON Schema cannot ask for: own objects, 5 and not 5.0."""
+    """Write what a JSON Schema cannot ask for: own objects, 5 and not 5.0, no NUL."""
     if isinstance(value, dict):
         return {
-            name: _as_clients_write(one, case, bucket) for name, one in value.items()
+            name.replace("\0", " "): _as_clients_write(one, case, bucket)
+            for name, one in value.items()
         }
     if isinstance(value, list):
         return [_as_clients_write(one, case, bucket) for one in value]
@@ -255,7 +256,7 @@ def _as_clients_write(value: Any, case: Any, bucket: str) -> Any:
         return int(value)
     if isinstance(value, str) and value.startswith("s3://"):
         return f"s3://{bucket}/video/hls/{case.path_parameters['file_id']}/a.m3u8"
-    return value
+    return value.replace("\0", " ") if isinstance(value, str) else value
 
 
 async def files_in_every_state(gateway) -> list[str]:

@@ -54,6 +54,7 @@ WRONG = {
     "metadata": [
         *[None, [], "x", {"a": "b" * MAX_METADATA_BYTES}, {"a": "영" * 1400}],
         *[nested(MAX_METADATA_DEPTH + 1), nested(500)],
+        *[{"a": "x\0"}, {"\0": 1}, {"a": [{"b": "\\\0"}]}],
     ],
     "upload": ["PUT", "multipart", None],
 }
@@ -69,6 +70,11 @@ def test_a_field_that_is_wrong_is_named(field, value):
         decode(SAID | {field: value})
 
     assert field == raised.value.field
+
+
+@pytest.mark.parametrize("text", ["\\u0000", "\\\\u0000", "\x01", "u0000"])
+def test_what_only_looks_like_nul_may_be_in_metadata(text):
+    assert {"a": text} == decode(SAID | {"metadata": {"a": text}}).metadata
 
 
 @pytest.mark.parametrize("gone", SAID)
