@@ -11,7 +11,8 @@ from collections.abc import Mapping
 
 from gateway.errors import ConfigError
 
-_FIRST_FD = 3
+FIRST_FD = 3
+"""Number of the first of them: systemd's SD_LISTEN_FDS_START."""
 
 
 def listening_sockets(environ: Mapping[str, str] = os.environ) -> list[socket.socket]:
@@ -26,7 +27,7 @@ def listening_sockets(environ: Mapping[str, str] = os.environ) -> list[socket.so
     number = environ.get("LISTEN_FDS", "")
     if not (number.isascii() and number.isdigit() and 0 < int(number) < 100):  # noqa: PLR2004 - a typing error, not a limit
         raise ConfigError("LISTEN_FDS", f"{number!r} is not a number of sockets")
-    return [_taken(fd) for fd in range(_FIRST_FD, _FIRST_FD + int(number))]
+    return [_taken(fd) for fd in range(FIRST_FD, FIRST_FD + int(number))]
 
 
 def _taken(fd: int) -> socket.socket:

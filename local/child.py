@@ -37,6 +37,7 @@ class Child:
         env: The whole environment.
         told: What it gets on standard input, whenever that is known; None for
             nothing.  It can use the time for its imports.
+        inherits: Open files that it gets, under the same numbers.
         log: File that its output is appended to.
         watchdog: Ends it when this process dies.
         say: Shows one line to the person at the terminal.
@@ -54,11 +55,13 @@ class Child:
         say: Callable[[str], None],
         on_change: Callable[[], None],
         told: asyncio.Future[bytes] | None = None,
+        inherits: Sequence[int] = (),
     ) -> None:
         self.name = name
         self._command = command
         self._env = env
         self._told = told
+        self._inherits = inherits
         self._log = log
         self._watchdog = watchdog
         self._say = say
@@ -127,6 +130,7 @@ class Child:
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
             env=self._env,
+            pass_fds=self._inherits,
             start_new_session=True,
         )
         self._watchdog.end(process.pid)

@@ -12,7 +12,7 @@ import json
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -100,7 +100,8 @@ class _Cloud:
         say: Say,
         leave: contextlib.AsyncExitStack,
     ) -> None:
-        self.port = _free_port(settings.port)
+        self._door = leave.enter_context(_door(settings.port))
+        self.port = int(self._door.getsockname()[1])
         self._settings = settings
         self._folder = folder
         self._watchdog = watchdog
@@ -113,7 +114,13 @@ class _Cloud:
     async def start(self, environ: Mapping[str, str]) -> None:
         """Start everything; the worker, which nobody waits for, comes last."""
         told: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        gateway = self._add("gateway", "-m", "local.gateway", env=environ, told=told)
+        gateway = self._add(
+            "gateway",
+            *("-m", "local.gateway", str(self._door.fileno())),
+            env=environ,
+            told=told,
+            inherits=(self._door.fileno(),),
+        )
         async with asyncio.TaskGroup() as both:
             database_url = both.create_task(self._start_database())
             endpoints = both.create_task(self._start_aws())
@@ -231,12 +238,14 @@ class _Cloud:
         *arguments: str,
         env: Mapping[str, str],
         told: asyncio.Future[bytes] | None = None,
+        inherits: Sequence[int] = (),
     ) -> Child:
         child = Child(
             name,
             [sys.executable, *arguments],
             env=env,
             told=told,
+            inherits=inherits,
             log=self._folder.logs / f"{name}.log",
             watchdog=self._watchdog,
             say=self._say,
@@ -303,11 +312,14 @@ def _origins(port: int) -> list[str]:
     return [f"http://{LOOPBACK}:{port}", f"http://localhost:{port}"]
 
 
-def _free_port(wanted: int) -> int:
-    """The port, when nobody has it; 0 finds one."""
+def _door(wanted: int) -> socket.socket:
+    """
+    Open the port that the gateway listens on, or any for 0.
+
+    It stays open while the gateway is started again: who comes then waits.
+    """
     try:
-        with socket.create_server((LOOPBACK, wanted)) as probe:
-            return int(probe.getsockname()[1])
+        return socket.create_server((LOOPBACK, wanted))
     except OSError as error:
         msg = f"PORT: {wanted} on {LOOPBACK}: {error.strerror}: choose another by PORT="
         raise StartError(msg) from error

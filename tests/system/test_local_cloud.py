@@ -129,6 +129,13 @@ def test_a_killed_gateway_comes_back_on_the_same_port(cloud):
     assert "The gateway was killed by SIGKILL; starting it again.\n" == cloud.errors
 
 
+def test_who_comes_while_the_gateway_is_away_waits(cloud):
+    old = cloud.kill("gateway")
+    until(lambda: cloud.pids().get("gateway") != old)
+
+    assert 200 == cloud.status("healthz")
+
+
 def test_a_killed_worker_comes_back(cloud):
     until(lambda: "worker" in cloud.pids())
     old = cloud.kill("worker")
