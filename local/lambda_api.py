@@ -1,5 +1,6 @@
 """
-The part of the Lambda API that the reconciler uses: Invoke, without waiting.
+The part of the Lambda API that our workers use: Invoke, without waiting, and a dry
+run of it.
 
 What is taken is delivered as Lambda delivers asynchronous invocations: tried
 again twice, then dropped into the log.  The faults of the other events do not
@@ -36,8 +37,11 @@ async def lambda_api(functions: Mapping[str, Target]) -> AsyncIterator[web.Appli
                 return _refused(403, "AccessDeniedException", "Missing signature")
             if name not in queues:
                 return _refused(404, "ResourceNotFoundException", f"No function {name}")
-            if request.headers.get("X-Amz-Invocation-Type") != "Event":
-                message = "Only InvocationType Event is served here"
+            kind = request.headers.get("X-Amz-Invocation-Type")
+            if kind == "DryRun":
+                return web.Response(status=204)
+            if kind != "Event":
+                message = "Only InvocationType Event and DryRun are served here"
                 return _refused(400, "InvalidParameterValueException", message)
             try:
                 event = json.loads(await request.read() or b"{}")

@@ -218,6 +218,8 @@ class Account:
 
 async def _s3_calls(request: web.Request, status: int) -> list[Any]:
     bucket, _, key = unquote(request.rel_url.raw_path[1:]).partition("/")
+    if request.method == "HEAD" and not key:
+        return [("s3:ListBucket", f"arn:aws:s3:::{bucket}")]
     target = f"arn:aws:s3:::{bucket}/{key}"
     what = "tagging" if "tagging" in request.query else ""
     needed = [(_S3_ACTIONS[request.method, what], target)]

@@ -28,6 +28,7 @@ from tests.integration.conftest import API_KEY, TOKEN_SECRET
 from tests.stack import ACCOUNT, NEEDED, Call, Stack, refused, unused
 from tests.unit.gateway.fakes import NOW, file_state
 from workers import jobs
+from workers.checkup import Verdict, everything_behind
 from workers.upstream import Finding, Upstream
 
 PAGE = NEEDED["AllowedOrigins"].split(",")[0]
@@ -40,6 +41,7 @@ ACTIONS = {
     "get_job": "mediaconvert:GetJob",
     "get_object": "s3:GetObject",
     "get_object_tagging": "s3:GetObjectTagging",
+    "head_bucket": "s3:ListBucket",
     "head_object": "s3:GetObject",
     "invoke": "lambda:InvokeFunction",
     "list_jobs": "mediaconvert:ListJobs",
@@ -61,6 +63,7 @@ class Story:
     preflights: dict[str, int] = field(default_factory=dict)
     ends: dict[str, dict[str, Any]] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
+    verdicts: dict[str, Verdict] = field(default_factory=dict)
     calls: list[Call] = field(default_factory=list)
     statuses: set[str] = field(default_factory=set)
     written: list[str] = field(default_factory=list)
@@ -142,6 +145,8 @@ async def lived(
         await upstream.ask([converting(f"none-{n}") for n in range(8)])
         await upstream.convert([file_state(id=FileId(film_id), name="film.mp4")])
     await account.idle()
+    async for found in everything_behind(config):
+        story.verdicts[found.check] = found.verdict
 
     async with account.client("s3") as s3:
         pages = s3.get_paginator("list_objects_v2").paginate(Bucket=account.bucket)
@@ -288,6 +293,12 @@ def test_the_main_job_comes_to_its_end(story):
     assert ["failed", "failed"] == [story.ends[n]["status"] for n in ("letter", "lost")]
     assert [True, False, True, True] == [bool(one.reports) for one in story.findings]
     assert not any(one.unknown for one in story.findings)
+
+
+def test_the_doctor_finds_all_of_it(story):
+    parts = ("storage", "conversions", "converter")
+
+    assert ["fine"] * 3 == [story.verdicts[part] for part in parts]
 
 
 def test_nobody_did_what_the_template_does_not_grant(story):
