@@ -288,7 +288,7 @@ async def test_nothing_is_written_on_a_server_that_was_not_read_from(gateway, po
 
 async def test_what_users_and_senders_say_is_stored_as_it_was_said(gateway, pool):
     """JSON in JSON, escapes in escapes: the table gets the bytes we answer with."""
-    said = 'a"\\b\x00\x1f\U0001f600\u2028</script>\\u0000'
+    said = 'a"\\b\x01\x1f\U0001f600\u2028</script>\\u0000'
     file_id = await gateway.new_file(metadata={"said": said})
     job_id = 'j\\"1'
 
