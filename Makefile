@@ -30,12 +30,14 @@ test: $(VENV)/test.stamp $(VENV)/hls.stamp  ## every test; ARGS="-k name" for so
 	@.ci/install-browser
 	@exec $(BIN)/python -m pytest $(ARGS)
 
-check: $(VENV)/test.stamp  ## format, lint, types, import contracts, templates
+check: $(VENV)/test.stamp  ## format, lint, types, import contracts, what is in deploy/
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/cfn-lint --regions ap-northeast-2 us-east-1 eu-central-1 -- deploy/aws/template.yaml
+	@.ci/install-browser
+	$(BIN)/python -m pytest -q -m config tests/unit/deploy tests/system
 
 fmt: $(VENV)/test.stamp  ## format, and fix what can be fixed
 	$(BIN)/ruff format .

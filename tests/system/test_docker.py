@@ -67,6 +67,7 @@ def copied():
     ]
 
 
+@pytest.mark.config
 def test_what_is_copied_is_there_and_nothing_else_is_sent():
     ignored = (DOCKER / "Dockerfile.dockerignore").read_text().splitlines()
     sent = {line[1:] for line in ignored if line.startswith("!")}
@@ -76,6 +77,7 @@ def test_what_is_copied_is_there_and_nothing_else_is_sent():
     assert [] == [one for one in copied() if not (ROOT / one).exists()]
 
 
+@pytest.mark.config
 def test_it_is_slim_and_not_root():
     first, second = (stage[0][1] for stage in stages())
     user = last("USER")
@@ -90,6 +92,7 @@ def test_it_is_slim_and_not_root():
     assert ["serve"] == json.loads(last("CMD"))
 
 
+@pytest.mark.config
 def test_what_is_installed_is_what_is_tested():
     pin = re.compile(r"^([\w.-]+)==(\S+)", re.MULTILINE)
     lock, tested = (
@@ -181,6 +184,7 @@ async def test_what_is_built_serves_and_holds_nothing_else(built, empty_database
     assert size < MOST_BYTES
 
 
+@pytest.mark.config
 def test_the_composition_names_only_what_there_is():
     composed = yaml.safe_load((DOCKER / "compose.yaml").read_text())
     services, secrets = composed["services"], composed["secrets"]
@@ -206,6 +210,7 @@ def test_the_composition_names_only_what_there_is():
             assert found, volume
 
 
+@pytest.mark.config
 def test_caddy_is_told_by_variables_that_its_file_has():
     composed = yaml.safe_load((DOCKER / "compose.yaml").read_text())
     file = (ROOT / "deploy/caddy/Caddyfile").read_text()

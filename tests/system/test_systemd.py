@@ -71,11 +71,13 @@ def analyze(*arguments):
     return done.returncode == 0, done.stdout
 
 
+@pytest.mark.config
 def test_systemd_has_nothing_to_say_of_the_units(units):
     assert 3 == len(units)
     assert (True, "") == analyze("verify", "--man=no", *units)
 
 
+@pytest.mark.config
 @pytest.mark.parametrize("service", [GATEWAY, WORKER])
 def test_a_service_is_exposed_to_little(service, units):
     path = next(one for one in units if one.endswith(f"/{service}"))
@@ -95,6 +97,7 @@ def sandbox(service):
     return [line for line in rest.splitlines() if not loose.fullmatch(line)]
 
 
+@pytest.mark.config
 def test_the_worker_is_locked_in_as_the_gateway_is():
     assert sandbox(GATEWAY) == sandbox(WORKER)
 

@@ -8,6 +8,8 @@ import yaml
 from tests.unit.deploy.prometheus import FOLDER, ROOT, promtool, unknown_in
 from tests.unit.test_threat_model import missing
 
+pytestmark = pytest.mark.config
+
 RUNBOOK = ROOT / "docs/runbook"
 PAGES = "https://github.com/reelready/reelready/blob/main/docs/runbook"
 PARTS = [

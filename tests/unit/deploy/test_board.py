@@ -3,9 +3,12 @@
 import json
 import re
 
+import pytest
 import yaml
 
 from tests.unit.deploy.prometheus import ROOT, collected, promtool, unknown_in
+
+pytestmark = pytest.mark.config
 
 BOARD = json.loads((ROOT / "deploy/grafana/board.json").read_text("utf-8"))
 PANELS = [one for one in BOARD["panels"] if one["type"] != "row"]

@@ -19,6 +19,8 @@ from local.environment import Endpoints, lambda_environment
 from local.event_pattern import check_pattern, matches
 from tests.stack import NEEDED, Stack, expanded
 
+pytestmark = pytest.mark.config
+
 VECTORS = Path(__file__).parents[2] / "vectors" / "aws"
 STATUSES = {
     "PROGRESSING",
