@@ -9,6 +9,7 @@ import contextlib
 import functools
 import os
 import secrets
+import signal
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
@@ -21,6 +22,10 @@ import pytest
 import pytest_asyncio
 
 from local.postgres import Postgres
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # Started by a shell in the background, we and what we start would not be told.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 MakeDatabase = Callable[[], AbstractAsyncContextManager[str]]
 

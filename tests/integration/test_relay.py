@@ -220,7 +220,7 @@ async def test_a_redis_that_drops_subscribers_under_way_ends_no_gateway(
         def path(file_id):
             return f"/v1/files/{file_id}/events"
 
-        for _ in range(12):
+        for _ in range(3):
             comings = [asyncio.ensure_future(come_and_go()) for _ in range(10)]
             await asyncio.sleep(0.03)
             await client.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
