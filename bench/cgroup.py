@@ -1,17 +1,18 @@
 """
-A memory cgroup for one server: what a small machine would leave it.
+A cgroup for one server: what a small machine would leave it of memory or CPU.
 
 Version 1 and 2 of the interface; the group is made under the root of the
 hierarchy, for our own child only, and removed with the block.
 
-Source: kernel documentation, "cgroup-v2", "Memory"; "cgroup-v1/memory".
+Source: kernel documentation, "cgroup-v2", "Memory", "CPU"; "cgroup-v1/memory";
+"scheduler/sched-bwc".
 """
 
 import asyncio
 import os
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -23,6 +24,8 @@ _PREFIX = "reelready-bench-"
 _REMOVALS = 100
 _REMOVAL_PAUSE_S = 0.05
 _numbers = count(1)
+_PERIOD_US = 20_000
+"""Short, so that who has used up a share waits for milliseconds only."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,26 @@ class Cgroup:
             self._account_sockets()
         except OSError as error:
             raise RunError(f"the memory limit cannot be set: {error}") from error
+
+    def limit_cpu(self, cores: float) -> None:
+        """
+        Let all of them together have that much of a core.
+
+        Raises:
+            RunError: The kernel refuses.
+        """
+        quota_us = round(cores * _PERIOD_US)
+        try:
+            if self.version == 1:
+                period = self.folder / "cpu.cfs_period_us"
+                period.write_text(str(_PERIOD_US), encoding="ascii")
+                quota = self.folder / "cpu.cfs_quota_us"
+                quota.write_text(str(quota_us), encoding="ascii")
+            else:
+                text = f"{quota_us} {_PERIOD_US}"
+                (self.folder / "cpu.max").write_text(text, encoding="ascii")
+        except OSError as error:
+            raise RunError(f"the CPU limit cannot be set: {error}") from error
 
     def used_bytes(self) -> int:
         """What the group is charged now, without page cache that can be dropped."""
@@ -85,36 +108,49 @@ class Cgroup:
         return int(found[1]) if found else 0
 
 
-@asynccontextmanager
-async def memory_cgroup() -> AsyncIterator[Cgroup]:
+def memory_cgroup() -> AbstractAsyncContextManager[Cgroup]:
     """
-    Make a group for the length of the block.
+    Make a group whose memory can be limited, for the length of the block.
 
     Raises:
         MissingError: This machine, or this user, cannot.
     """
-    root, version = _hierarchy()
+    return _cgroup("memory")
+
+
+def cpu_cgroup() -> AbstractAsyncContextManager[Cgroup]:
+    """Make one whose CPU can be limited; else as `memory_cgroup`."""
+    return _cgroup("cpu")
+
+
+@asynccontextmanager
+async def _cgroup(controller: str) -> AsyncIterator[Cgroup]:
+    root, version = _hierarchy(controller)
     _sweep(root)
     folder = root / f"{_PREFIX}{os.getpid()}-{next(_numbers)}"
     try:
         folder.mkdir()
-        if version == 2 and not (folder / "memory.max").exists():
+        if version == 2 and not (folder / f"{controller}.max").exists():
             folder.rmdir()
-            raise MissingError("cgroup: the memory controller is not handed down")
+            raise MissingError(
+                f"cgroup: the {controller} controller is not handed down"
+            )
     except OSError as error:
-        raise MissingError(f"a memory cgroup, which takes root: {error}") from error
+        raise MissingError(
+            f"a {controller} cgroup, which takes root: {error}"
+        ) from error
     try:
         yield Cgroup(folder, version)
     finally:
         await _remove(folder)
 
 
-def _hierarchy() -> tuple[Path, int]:
-    """Where the memory controller is mounted, and its version."""
+def _hierarchy(controller: str) -> tuple[Path, int]:
+    """Where the controller is mounted, and its version."""
     unified = None
     for line in _MOUNTS.read_text(encoding="ascii", errors="replace").splitlines():
         _, mount, kind, options, *_ = line.split()
-        if kind == "cgroup" and "memory" in options.split(","):
+        if kind == "cgroup" and controller in options.split(","):
             return Path(mount), 1
         if kind == "cgroup2":
             unified = Path(mount)

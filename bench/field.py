@@ -141,6 +141,7 @@ async def fielded(
             heartbeat=running.heartbeat,
             accepted=running.accepted,
             greeting=running.greeting,
+            publish_port=running.publish_port,
         ) as load:
             one = Field(
                 running=running,

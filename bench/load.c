@@ -5,7 +5,7 @@
  * with one line of JSON, so the driver can look at the server in between while
  * the connections stay open.  What is sent comes prepared from the driver.
  *
- *   load HOST PORT KIND FIRST_EVENT SUBSCRIBERS HEARTBEAT ACCEPTED GREETING
+ *   load HOST PORT KIND FIRST_EVENT SUBSCRIBERS HEARTBEAT ACCEPTED GREETING PUBLISH_PORT
  *
  *   KIND         sse | long-poll | websocket | polling
  *   FIRST_EVENT  1: connected when the first event is read; 0: when the head is
@@ -14,6 +14,7 @@
  *   ACCEPTED     text that a publisher's answer must hold; may be empty
  *   GREETING     whole request that a new publisher sends before the clock runs;
  *                it is answered, whatever the answer, and the connection stays
+ *   PUBLISH_PORT where the publishers go; often the same as PORT
  *
  *   open FROM TO IN_FLIGHT TIMEOUT_S
  *   publish PLAN IN_FLIGHT PER_SECOND SEND_S TIMEOUT_S   (PER_SECOND 0: no pace)
@@ -113,6 +114,7 @@ static enum kind kind;
 static int wants_first_event;
 static const char *heartbeat, *accepted, *greeting;
 static struct sockaddr_in server;
+static in_port_t publish_port;
 static int epoll_fd, timer_fd;
 static char buffer[BUFFER_BYTES];
 
@@ -323,7 +325,7 @@ static void watch(int fd, enum tag tag, uint32_t number, uint32_t events, int op
         die("epoll_ctl");
 }
 
-static int dial(uint32_t source)
+static int dial(uint32_t source, in_port_t port)
 {
     int one = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0)
@@ -334,7 +336,9 @@ static int dial(uint32_t source)
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
     if (bind(fd, (struct sockaddr *)&from, sizeof from) < 0)
         die("bind");
-    if (connect(fd, (struct sockaddr *)&server, sizeof server) < 0 && errno != EINPROGRESS)
+    struct sockaddr_in to = server;
+    to.sin_port = port;
+    if (connect(fd, (struct sockaddr *)&to, sizeof to) < 0 && errno != EINPROGRESS)
         die("connect");
     return fd;
 }
@@ -342,7 +346,7 @@ static int dial(uint32_t source)
 static void call(struct subscriber *s, uint64_t began_ns)
 {
     uint32_t number = (uint32_t)(s - subscribers);
-    s->fd = dial(number);
+    s->fd = dial(number, server.sin_port);
     s->state = CONNECTING;
     s->is_fresh = 1;
     s->began_ns = began_ns;
@@ -645,7 +649,7 @@ static void set_publishers(uint32_t number)
             die("memory");
         struct publisher *p = &publishers[publisher_count];
         memset(p, 0, sizeof *p);
-        p->fd = dial(publisher_count);
+        p->fd = dial(publisher_count, publish_port);
         struct pollfd wait = { .fd = p->fd, .events = POLLOUT };
         poll(&wait, 1, 5000);
         watch(p->fd, TAG_PUBLISHER, publisher_count, EPOLLIN, EPOLL_CTL_ADD);
@@ -664,7 +668,7 @@ static uint32_t publishers_greeting(void)
 static void dial_again(struct publisher *p)
 {
     close(p->fd);
-    p->fd = dial((uint32_t)(p - publishers));
+    p->fd = dial((uint32_t)(p - publishers), publish_port);
     struct pollfd wait = { .fd = p->fd, .events = POLLOUT };
     poll(&wait, 1, 5000);
     keep(&p->kept, NULL, 0);
@@ -1079,10 +1083,10 @@ static enum kind kind_of(const char *word)
 
 int main(int argc, char **argv)
 {
-    if (argc != 9) {
+    if (argc != 10) {
         fprintf(stderr,
             "usage: load HOST PORT KIND FIRST_EVENT SUBSCRIBERS HEARTBEAT ACCEPTED"
-                        " GREETING\n");
+                        " GREETING PUBLISH_PORT\n");
         return 2;
     }
     struct rlimit files;
@@ -1100,6 +1104,7 @@ int main(int argc, char **argv)
     heartbeat = argv[6];
     accepted = argv[7];
     greeting = argv[8];
+    publish_port = htons((uint16_t)atoi(argv[9]));
     epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
     watch(timer_fd, TAG_TIMER, 0, EPOLLIN, EPOLL_CTL_ADD);

@@ -136,6 +136,7 @@ class Load:
         heartbeat: str = "",
         accepted: str = "",
         greeting: bytes = GREETING,
+        publish_port: int = 0,
     ) -> AsyncIterator["Load"]:
         """Start one for the length of the block; the arguments are those of `load.c`."""
         command = [
@@ -148,6 +149,7 @@ class Load:
             heartbeat,
             accepted,
             greeting.decode(),
+            str(publish_port or port),
         ]
         async with children.child(
             _NAME, command, env={"LC_ALL": "C"}, is_talking=True

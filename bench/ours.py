@@ -10,6 +10,7 @@ import asyncio
 import base64
 import hmac
 import os
+import re
 import secrets
 import sys
 import time
@@ -17,12 +18,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 import asyncpg
 import jwt
 
 from bench.children import Children, free_port, listening
-from bench.database import Databases
+from bench.database import Database, Databases
 from bench.document import FIRST_SEQ, document, file_id
 from bench.errors import RunError
 from bench.procfs import tree
@@ -35,6 +37,7 @@ _IN_CGROUP = 'echo $$ > "$0" && exec "$@"'
 _TOKEN_LIFE_S = 86_400
 _READY_S = 30.0
 _POLL_S = 0.05
+_HEARS = re.compile(rb"^reelready_listener_up(?:{.*})? 1\.0$", re.MULTILINE)
 _REGISTER = """
 with file as (
     insert into files
@@ -104,8 +107,9 @@ def _publication(known: Secrets, file: int, seq: int) -> bytes:
     return post(f"/v1/files/{file_id(file)}/reports", body, *signature)
 
 
-async def _register(url: str, files: int) -> None:
-    """Make the files as the gateway would: the row, and event 1."""
+async def prepare(url: str, files: int) -> None:
+    """Make the tables, and the files as the gateway would: the row, and event 1."""
+    await migrate(url)
     numbers = range(files)
     states = [document(file, FIRST_SEQ, status="awaiting_upload") for file in numbers]
     connection = await asyncpg.connect(url)
@@ -145,20 +149,20 @@ def environment(known: Secrets, url: str, port: int, terms: Terms) -> dict[str, 
     return without_aws(theirs) | aws | prefixed | {"PYTHONPATH": str(CODE)}
 
 
-async def _ready(port: int) -> None:
+async def hearing(port: int, processes: int = 1) -> None:
     """
-    Wait until it hears its own notifications.
+    Wait until each process of a gateway hears its own notifications.
 
     Raises:
-        RunError: It does not.
+        RunError: They do not.
     """
     deadline, answer = time.monotonic() + _READY_S, b""
     while time.monotonic() < deadline:
         reader, writer = await asyncio.open_connection(LOOPBACK, port)
-        writer.write(get("/readyz", "Connection: close") + b"\r\n")
+        writer.write(get("/metrics", "Connection: close") + b"\r\n")
         answer = await reader.read()
         writer.close()
-        if answer.startswith(b"HTTP/1.1 200"):
+        if len(_HEARS.findall(answer)) == processes:
             return
         await asyncio.sleep(_POLL_S)
     raise RunError(f"{_NAME} is not ready: {answer[-200:].decode(errors='replace')}")
@@ -166,42 +170,73 @@ async def _ready(port: int) -> None:
 
 @asynccontextmanager
 async def _start(
-    kind: Kind, children: Children, databases: Databases, terms: Terms
+    kind: Kind,
+    processes: int,
+    children: Children,
+    databases: Databases,
+    terms: Terms,
 ) -> AsyncIterator[Running]:
     known, port = Secrets.made(), free_port()
     command = [sys.executable, "-m", "gateway", "serve"]
+    if processes > 1:
+        command += ["--processes", str(processes)]
     if terms.cgroup_procs:
         command = ["/bin/sh", "-c", _IN_CGROUP, terms.cgroup_procs, *command]
     async with databases.fresh() as database:
-        await migrate(database.url)
-        await _register(database.url, terms.files)
+        await prepare(database.url, terms.files)
         env = environment(known, database.url, port, terms)
         async with children.child(_NAME, command, env=env, is_server=True) as process:
             await listening(port, process, children, _NAME)
-            await _ready(port)
-            yield Running(
-                port=port,
-                pids=lambda: tree(process.pid),
-                other_pids=databases.pids,
-                subscriber=lambda file: _subscriber(known, kind, terms.wait_s, file),
-                publication=lambda file, seq: _publication(known, file, seq),
-                has_state=kind is Kind.SSE,
-                heartbeat="event: hb",
-                accepted='"applied"',
-                greeting=post(f"/v1/files/{file_id(0)}/reports", b"{}"),
-                reads=database.transactions,
-            )
+            await hearing(port, processes)
+            yield running(known, kind, port, process.pid, databases, database, terms)
+
+
+def running(
+    known: Secrets,
+    kind: Kind,
+    port: int,
+    pid: int,
+    databases: Databases,
+    database: Database,
+    terms: Terms,
+) -> Running:
+    """Say what a gateway that is up takes and gives."""
+    return Running(
+        port=port,
+        pids=lambda: tree(pid),
+        other_pids=databases.pids,
+        subscriber=lambda file: _subscriber(known, kind, terms.wait_s, file),
+        publication=lambda file, seq: _publication(known, file, seq),
+        has_state=kind is Kind.SSE,
+        heartbeat="event: hb",
+        accepted='"applied"',
+        greeting=post(f"/v1/files/{file_id(0)}/reports", b"{}"),
+        reads=database.transactions,
+        database_url=database.url,
+        parts={"gateway": lambda: tree(pid), "postgres": databases.pids},
+    )
 
 
 OURS = Contestant(
     name="ours",
     kind=Kind.SSE,
     about="the gateway, SSE: watch tokens, state on connect, durable",
-    start=lambda *on: _start(Kind.SSE, *on),
+    start=partial(_start, Kind.SSE, 1),
 )
 OURS_LONG_POLL = Contestant(
     name="ours-lp",
     kind=Kind.LONG_POLL,
     about="the gateway, long-poll",
-    start=lambda *on: _start(Kind.LONG_POLL, *on),
+    start=partial(_start, Kind.LONG_POLL, 1),
+)
+OURS_PROCESSES = tuple(
+    Contestant(
+        name=f"ours-x{number}",
+        kind=Kind.SSE,
+        about=f"the gateway, {number} processes on one address",
+        start=partial(_start, Kind.SSE, number),
+        only=frozenset({"processes"}),
+        processes=number,
+    )
+    for number in (2, 4)
 )

@@ -23,7 +23,11 @@ def order(
     """Every run there is to make, in order; each round begins with another one."""
     for number in range(rounds):
         for scenario in scenarios:
-            takers = [one for one in contestants if scenario.takes(one)]
+            takers = [
+                one
+                for one in contestants
+                if scenario.takes(one) and (not one.only or scenario.name in one.only)
+            ]
             for place in range(len(takers)):
                 yield number + 1, scenario, takers[(place + number) % len(takers)]
 

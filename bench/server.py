@@ -4,7 +4,7 @@ What takes part: a contestant, which can be started, and what it then is.
 Requests are prepared here as bytes; the load client only sends them.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -82,6 +82,9 @@ class Running:
         accepted: Text that the answer to a publication must hold.
         greeting: What a publisher is answered on a connection that stays open.
         reads: Transactions or commands the database has seen so far.
+        database_url: Of the database, where there is one.
+        publish_port: Where publications go, if it is not `port`.
+        parts: Processes whose CPU is told apart, by what they are for.
     """
 
     port: int
@@ -94,6 +97,9 @@ class Running:
     accepted: str = ""
     greeting: bytes = GREETING
     reads: Callable[[], Awaitable[int]] = no_reads
+    database_url: str = ""
+    publish_port: int = 0
+    parts: Mapping[str, Callable[[], list[int]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,6 +112,8 @@ class Contestant:
         start: Starts a fresh server for the length of a block.
         missing: Why it cannot take part on this machine, or nothing.
         max_subscribers: More cannot be held with the open files of a process.
+        only: The scenarios that it is for; empty: all that take its kind.
+        processes: Of the server, that share its work.
     """
 
     name: str
@@ -114,3 +122,5 @@ class Contestant:
     start: Callable[[Children, Databases, Terms], AbstractAsyncContextManager[Running]]
     missing: Callable[[], str] = str
     max_subscribers: int = 18_000
+    only: frozenset[str] = frozenset()
+    processes: int = 1

@@ -20,6 +20,18 @@ _COLUMNS = {
     "small-machine": (
         "held", "limit_mib", "charged_kib_each", "counted_kib_each", "holds",
     ),
+    "processes": (
+        "connects_per_second", "events_per_second_200", "deliveries_per_second",
+        "connect_cpu_us", "event_cpu_us_200", "delivery_cpu_us", "wrong",
+    ),
+    "apart": (
+        "p50_ms", "p99_ms", "writer_us_200", "reader_us_200", "idle_us_200",
+        "postgres_us_200", "relay_us_200", "redis_us_200", "wrong",
+    ),
+    "listeners": (
+        "postgres_us_0", "postgres_us_16", "postgres_us_64", "transactions_0",
+        "p99_ms_0", "p99_ms_64", "wrong",
+    ),
 }  # fmt: skip
 
 

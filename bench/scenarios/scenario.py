@@ -103,6 +103,11 @@ def ours_only(contestant: Contestant) -> bool:
     return contestant.name == "ours"
 
 
+def meant_for(scenario: str) -> Callable[[Contestant], bool]:
+    """Who was made for this scenario."""
+    return lambda contestant: scenario in contestant.only
+
+
 def per_event_us(cpu_s: float, events: int) -> float:
     """CPU microseconds of one event."""
     return cpu_s * 1e6 / events if events else 0.0

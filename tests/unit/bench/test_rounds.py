@@ -7,9 +7,13 @@ from bench.catalogue import CONTESTANTS, SCENARIOS
 from bench.children import Children
 from bench.database import Databases
 from bench.errors import RunError
+from bench.ours import OURS
+from bench.peers.nchan import NCHAN
 from bench.rounds import measure, order
+from bench.scenarios.apart import GATEWAYS_APART
 from bench.scenarios.connect import CONNECT
 from bench.scenarios.crowd import CROWD
+from bench.scenarios.processes import PROCESSES
 from bench.server import Contestant, Kind, Running, Terms
 from bench.sizes import QUICK
 
@@ -26,16 +30,21 @@ BROKEN = Contestant(name="broken", kind=Kind.SSE, about="", start=broken)
 def test_rounds_are_interleaved_and_each_begins_with_another():
     runs = [
         (number, contestant.name)
-        for number, _, contestant in order([CONNECT], CONTESTANTS[:4], 2)
+        for number, _, contestant in order([CONNECT], [OURS, NCHAN], 2)
     ]
 
     assert [(1, "ours"), (1, "nchan"), (2, "nchan"), (2, "ours")] == runs
 
 
 def test_a_scenario_runs_only_who_takes_part():
-    runs = [contestant.name for _, _, contestant in order([CROWD], CONTESTANTS, 1)]
+    runs = [
+        [contestant.name for _, _, contestant in order([one], CONTESTANTS, 1)]
+        for one in (CROWD, PROCESSES, GATEWAYS_APART)
+    ]
 
-    assert ["ours"] == runs
+    assert [["ours"], ["ours", "ours-x2", "ours-x4"], ["ours-apart", "ours-relay"]] == (
+        runs
+    )
 
 
 def test_every_scenario_has_ours():
@@ -44,6 +53,7 @@ def test_every_scenario_has_ours():
         for scenario in SCENARIOS
     }
 
+    del takers["apart"]
     assert all("ours" in names for names in takers.values())
 
 
