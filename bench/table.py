@@ -29,8 +29,8 @@ _COLUMNS = {
         "postgres_us_200", "relay_us_200", "redis_us_200", "wrong",
     ),
     "listeners": (
-        "postgres_us_0", "postgres_us_16", "postgres_us_64", "transactions_0",
-        "p99_ms_0", "p99_ms_64", "wrong",
+        "postgres_us_0", "postgres_us_16", "postgres_us_64", "p50_ms_0", "p50_ms_64",
+        "commits_per_second", "notifying_per_second", "wrong",
     ),
 }  # fmt: skip
 
