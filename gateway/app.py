@@ -59,6 +59,7 @@ from gateway.wheel import Wheel
 from workers.listener import Listener
 
 if TYPE_CHECKING:
+    from gateway.tracing import Tracing
     from workers.redis_listener import RedisListener
 
 BACKLOG = 4096
@@ -149,7 +150,8 @@ async def gateway(config: Config, place: Place | None = None) -> AsyncIterator[G
             )
         )
         history = History(pool)
-        feed = Feed(hub, history, metrics)
+        tracing = await stack.enter_async_context(_tracing(config))
+        feed = Feed(hub, history, metrics, tracing)
         listener = _listener(config, hub, feed, pool, metrics)
         ingest = Ingest(Append(pool, config.silences, feed), metrics)
         for name, work in {
@@ -170,7 +172,12 @@ async def gateway(config: Config, place: Place | None = None) -> AsyncIterator[G
         app.add_routes(
             routes(
                 files=FileRoutes(
-                    config, access, Files(pool, config.silences), history, uploads
+                    config,
+                    access,
+                    Files(pool, config.silences),
+                    history,
+                    uploads,
+                    tracing,
                 ),
                 health=Health(
                     hub,
@@ -194,7 +201,7 @@ async def gateway(config: Config, place: Place | None = None) -> AsyncIterator[G
         lot = Lot(hub, wheel, metrics, heartbeat_s=config.heartbeat_seconds)
         door = Door(
             waiting=Waiting(config, lot, access),
-            ingest=IngestRoutes(config, ingest, memory),
+            ingest=IngestRoutes(config, ingest, memory, tracing),
             access=access,
             hand_over=partial(ColdConnection, server, common, metrics, access.client),
             wheel=wheel,
@@ -202,6 +209,21 @@ async def gateway(config: Config, place: Place | None = None) -> AsyncIterator[G
             metrics=metrics,
         )
         yield Gateway(hub, app, door, metrics)
+
+
+@asynccontextmanager
+async def _tracing(config: Config) -> AsyncIterator["Tracing | None"]:
+    if not config.tracing:
+        yield None
+        return
+    try:
+        # Only then: OpenTelemetry is an extra.
+        from gateway.tracing import tracing  # noqa: PLC0415
+    except ImportError as error:
+        problem = "is on, and OpenTelemetry is not installed: install reelready[otel]"
+        raise ConfigError(f"{PREFIX}TRACING", problem) from error
+    async with tracing() as one:
+        yield one
 
 
 def _listener(

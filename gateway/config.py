@@ -304,6 +304,11 @@ class Config:
     access_log: bool = _setting(
         _switch, default=False, about="log a line for every answer: on or off"
     )
+    tracing: bool = _setting(
+        _switch,
+        default=False,
+        about="traces by OpenTelemetry (extra otel), where OTEL_EXPORTER_OTLP_* say",
+    )
     redis_url: str = _setting(
         _redis_url,
         "",

@@ -18,8 +18,10 @@ A lost doorbell costs a delay: `look` asks the table itself.
 
 import asyncio
 import logging
+import time
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from gateway.errors import UnavailableError
 from gateway.hub import Hub, Subscriber
@@ -27,6 +29,9 @@ from gateway.model import FileId, Reading, Seq
 from gateway.protocol import cursor
 from gateway.store.history import History
 from gateway.telemetry import Metrics
+
+if TYPE_CHECKING:
+    from gateway.tracing import Tracing
 
 MAX_READ_CURSORS = 2000
 """Cursors of one query; a storm of returning clients is read in such batches."""
@@ -51,10 +56,17 @@ _log = logging.getLogger("reelready.feed")
 class Feed:
     """Keeps every subscriber of the hub at its file's newest event."""
 
-    def __init__(self, hub: Hub, history: History, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        history: History,
+        metrics: Metrics,
+        tracing: "Tracing | None" = None,
+    ) -> None:
         self._hub = hub
         self._history = history
         self._metrics = metrics
+        self._tracing = tracing
         self._committing: dict[FileId, Seq] = {}
 
     async def run(self) -> None:
@@ -138,6 +150,7 @@ class Feed:
         waiting: defaultdict[tuple[FileId, int], list[Subscriber]] = defaultdict(list)
         for one in subscribers:
             waiting[one.file_id, one.cursor].append(one)
+        began_ns = time.time_ns()
         with self._metrics.read_seconds.time():
             readings = await self._history.read(waiting.keys())
         for pair, group in waiting.items():
@@ -147,6 +160,14 @@ class Feed:
                     self._hub.deliver(one, reading)
                 elif reading is not None:
                     self._hub.ring(((one.file_id, reading.head),))
+            if self._tracing is not None and reading is not None and pair[1] >= 0:
+                self._tracing.pushed(
+                    pair[0],
+                    reading.events,
+                    began_ns,
+                    subscribers=len(group),
+                    by="doorbell",
+                )
 
     def _let_go(self, file_ids: Iterable[FileId]) -> dict[FileId, Seq]:
         heard = ((one, self._committing.pop(one, None)) for one in file_ids)
@@ -155,11 +176,16 @@ class Feed:
     def _hand_out(self, readings: Mapping[FileId, Reading]) -> None:
         heard = self._let_go(readings)
         for file_id, reading in readings.items():
+            began_ns, waiting = time.time_ns(), self._hub.waiting_for(file_id)
             try:
                 self._hub.hand_out(file_id, reading)
             except Exception:  # noqa: BLE001 - one subscriber must not silence the others
                 _log.exception("cannot deliver %s; it is read again", file_id)
                 self._hub.ring(((file_id, reading.head),))
+            if self._tracing is not None and waiting:
+                self._tracing.pushed(
+                    file_id, reading.events, began_ns, subscribers=waiting, by="commit"
+                )
         self._hub.ring(
             (file_id, head)
             for file_id, head in heard.items()

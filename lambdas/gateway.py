@@ -26,6 +26,7 @@ from http import HTTPStatus
 from lambdas.errors import GatewayRefusedError, GatewayUnavailableError
 from lambdas.log import log
 from lambdas.settings import GatewaySettings
+from lambdas.trace import traceparent
 
 TIMEOUT_S = 5.0
 """Longest silence of the gateway within one try."""
@@ -119,6 +120,7 @@ class Gateway:
 
     def _send(self, url: str, webhook_id: str, body: bytes) -> str:
         timestamp_s = int(time.time())
+        trace = traceparent()
         request = urllib.request.Request(  # noqa: S310 - settings allow http(s) only
             url,
             data=body,
@@ -129,7 +131,8 @@ class Gateway:
                 "webhook-signature": signature(
                     self.settings.secret, webhook_id, timestamp_s, body
                 ),
-            },
+            }
+            | ({"traceparent": trace} if trace else {}),
         )
         try:
             return _answer_to(request)

@@ -215,7 +215,7 @@ class ChildSandbox:
         if not self._polled.done():
             self._polled.set_result(None)
         invocation = await self._next.get()
-        trace_id = f"Root=1-{int(time.time()):08x}-{os.urandom(12).hex()}"
+        root = f"Root=1-{int(time.time()):08x}-{os.urandom(12).hex()}"
         return web.Response(
             body=invocation.payload,
             content_type="application/json",
@@ -223,7 +223,7 @@ class ChildSandbox:
                 "Lambda-Runtime-Aws-Request-Id": invocation.request_id,
                 "Lambda-Runtime-Deadline-Ms": str(invocation.deadline_ms),
                 "Lambda-Runtime-Invoked-Function-Arn": self._function.arn,
-                "Lambda-Runtime-Trace-Id": f"{trace_id};Sampled=0",
+                "Lambda-Runtime-Trace-Id": f"{root};Parent={os.urandom(8).hex()};Sampled=0",
             },
         )
 

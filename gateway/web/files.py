@@ -1,6 +1,8 @@
 """Registering files, and telling the whole story of one."""
 
+import time
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import msgspec
 from aiohttp import web
@@ -16,6 +18,9 @@ from gateway.store.history import History, StoryEvent
 from gateway.uploads import Upload, Uploads
 from gateway.web.access import Access
 from gateway.web.body import read_body
+
+if TYPE_CHECKING:
+    from gateway.tracing import Tracing
 
 
 class _Watch(Struct, frozen=True):
@@ -48,12 +53,14 @@ class FileRoutes:
         files: Files,
         history: History,
         uploads: Uploads,
+        tracing: "Tracing | None" = None,
     ) -> None:
         self._config = config
         self._access = access
         self._files = files
         self._history = history
         self._uploads = uploads
+        self._tracing = tracing
         self._tokens = WatchTokens(config.token_secrets)
 
     async def create(self, request: web.Request) -> web.Response:
@@ -72,7 +79,10 @@ class FileRoutes:
         now = datetime.now(UTC)
         state = registered(new_file_id(), said, now)
         upload = await self._uploads.sign(state.id, said, now)
+        began_ns = time.time_ns()
         await self._files.create(state)
+        if self._tracing is not None:
+            self._tracing.registered(state.id, began_ns)
         answer = _Registered(state, upload, self._watch(state))
         return web.Response(
             status=201,

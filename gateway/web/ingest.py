@@ -1,7 +1,9 @@
 """The way in for the Lambdas: signed reports and manifests."""
 
 import asyncio
+import time
 from functools import partial
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -12,9 +14,13 @@ from gateway.ingest import Ingest
 from gateway.memory import Memory
 from gateway.model import FileId, Report
 from gateway.parking import Line
-from gateway.protocol import manifest, report
+from gateway.protocol import manifest, report, traceparent
 from gateway.protocol.http import Request
+from gateway.protocol.traceparent import TraceParent
 from gateway.store.append import Answer, Incoming
+
+if TYPE_CHECKING:
+    from gateway.tracing import Tracing
 
 _JSON = ("Content-Type", "application/json; charset=utf-8")
 
@@ -22,9 +28,16 @@ _JSON = ("Content-Type", "application/json; charset=utf-8")
 class IngestRoutes:
     """The routes of the Lambdas and the reconciler."""
 
-    def __init__(self, config: Config, ingest: Ingest, memory: Memory) -> None:
+    def __init__(
+        self,
+        config: Config,
+        ingest: Ingest,
+        memory: Memory,
+        tracing: "Tracing | None" = None,
+    ) -> None:
         self._ingest = ingest
         self._memory = memory
+        self._tracing = tracing
         self._signatures = Signatures(config.ingest_secrets)
         self._outputs = manifest.Outputs(
             config.bucket, config.output_prefix, config.playback_base_url
@@ -65,7 +78,26 @@ class IngestRoutes:
         said: Report,
     ) -> None:
         incoming = Incoming(file_id, said, webhook_id=webhook_id, body=request.body)
-        self._ingest.submit(incoming).add_done_callback(partial(_answer, line))
+        answered = self._ingest.submit(incoming)
+        answered.add_done_callback(partial(_answer, line))
+        if self._tracing is not None:
+            sender = traceparent.decode(request.headers.get("traceparent"))
+            told = partial(_tell, self._tracing, file_id, time.time_ns(), sender)
+            answered.add_done_callback(told)
+
+
+def _tell(
+    tracing: "Tracing",
+    file_id: FileId,
+    began_ns: int,
+    sender: TraceParent | None,
+    answered: "asyncio.Future[Answer]",
+) -> None:
+    if answered.exception() is None:
+        said = answered.result()
+        tracing.ingested(
+            file_id, began_ns, seq=said.seq, outcome=said.outcome, sender=sender
+        )
 
 
 def _answer(line: Line, answered: "asyncio.Future[Answer]") -> None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
@@ -14,8 +15,10 @@ from tests.unit.gateway.fakes import FILE, FakeHistory
 
 
 @asynccontextmanager
-async def feeding(hub: Hub, history: FakeHistory) -> AsyncIterator[Feed]:
-    feed = Feed(hub, history, Metrics())
+async def feeding(
+    hub: Hub, history: FakeHistory, tracing: Any = None
+) -> AsyncIterator[Feed]:
+    feed = Feed(hub, history, Metrics(), tracing)
     task = asyncio.create_task(feed.run())
     try:
         yield feed

@@ -62,6 +62,7 @@ def test_what_the_contract_promises_are_the_defaults():
 
 GOOD = [
     ("ACCESS_LOG", "on", True),
+    ("TRACING", "on", True),
     ("DATABASE_URL", "postgres:///app?host=/run/postgresql", None),
     ("LISTEN_DATABASE_URL", "postgresql://direct.test:5433/app", None),
     ("BUCKET", "my.bucket-1", None),
@@ -105,6 +106,7 @@ def test_a_good_setting_is_taken(name, raw, expected):
 
 BAD = [
     ("ACCESS_LOG", "yes"),
+    ("TRACING", "1"),
     *[("TRUSTED_PROXIES", raw) for raw in ("", "nginx", "10.0.0.1/8", "10.0.0")],
     *[("OUTPUT_PREFIX", raw) for raw in ("", "video/hls")],
     *[("DATABASE_URL", raw) for raw in ("", "db.test/app", "mysql://db.test/app")],

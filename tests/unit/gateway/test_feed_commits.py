@@ -5,6 +5,8 @@ from gateway.model import FileId, Seq
 from tests.unit.gateway.fakes import FILE, FakeHistory, RecordingSubscriber, settle
 from tests.unit.gateway.feeding import feeding, ring, written
 
+NOBODYS = FileId("nobodys")
+
 
 async def test_what_this_process_commits_is_delivered_without_a_read(hub):
     history = FakeHistory({FILE: 1})
@@ -223,3 +225,36 @@ async def test_a_doorbell_does_not_wait_for_a_commit_that_is_stuck(hub, monkeypa
         await settle()
 
     assert [2, 3] == one.seqs
+
+
+class Pushes:
+    """What the feed tells of pushes, instead of sending it somewhere."""
+
+    def __init__(self):
+        self.told = []
+
+    def pushed(self, file_id, events, began_ns, *, subscribers, by):
+        assert began_ns > 0
+        self.told.append((file_id, [event.seq for event in events], subscribers, by))
+
+
+async def test_a_trace_is_told_who_was_given_what_and_how_it_was_known(hub):
+    history, tracing = FakeHistory({FILE: 1}), Pushes()
+    everybody = [RecordingSubscriber(1), RecordingSubscriber(1)]
+    async with feeding(hub, history, tracing) as feed:
+        for one in everybody:
+            hub.add(one)
+        hub.add(RecordingSubscriber(-1))
+        await settle()
+        assert [] == [told for told in tracing.told if told[1]]
+        tracing.told.clear()
+
+        feed.committing([FILE, NOBODYS])
+        history.heads[FILE] = 2
+        feed.committed({FILE: written(2), NOBODYS: written(2)})
+        await settle()
+        history.heads[FILE] = 4
+        ring(hub, 4)
+        await settle()
+
+    assert [(FILE, [2], 3, "commit"), (FILE, [3, 4], 3, "doorbell")] == tracing.told
