@@ -1,5 +1,5 @@
 """
-A network of its own for clients, joined to ours by one cable that can be pulled.
+A network of its own for others, joined to ours by one cable that can be pulled.
 
 Source: ip-netns(8), veth(4), setns(2).
 """
@@ -9,7 +9,7 @@ import os
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,15 +22,21 @@ _NAMESPACES = Path("/run/netns")
 
 class Cable:
     """
-    Two ends: ours, and that of the clients.
+    Two ends: ours, and theirs.
 
     Attributes:
-        address: Where the clients find us.
+        address: Where they find us.
+        theirs: Where we find them.
     """
 
-    def __init__(self, name: str, address: str) -> None:
+    def __init__(self, name: str, address: str, theirs: str) -> None:
         self.address = address
+        self.theirs = theirs
         self._name = name
+
+    def over_there(self, command: Sequence[str]) -> list[str]:
+        """Make it a command that runs there."""
+        return [_program(), "netns", "exec", self._name, *command]
 
     def pull(self) -> None:
         """Take the clients away, without a word to anybody."""
@@ -51,18 +57,21 @@ class Cable:
 
 
 @contextmanager
-def cable() -> Iterator[Cable]:
+def cable(number: int = 0) -> Iterator[Cable]:
     """
     Lay a cable for the length of the block.
+
+    Args:
+        number: Of several that lie at a time, from 0 to 6.
 
     Raises:
         MissingError: We may not, or there is no iproute2.
     """
     # Unlike that of anybody else who runs this now.
-    number = os.getpid() % 2**14
-    name, ours = f"rr-{os.getpid()}", f"rr{os.getpid()}"
-    network = f"10.{224 + number // 4096 % 32}.{number // 16 % 256}"
-    here, there = (f"{network}.{number % 16 * 4 + host}" for host in (1, 2))
+    own = os.getpid() % 2**14
+    name, ours = f"rr-{os.getpid()}-{number}", f"rr{os.getpid()}-{number}"
+    network = f"10.{224 + own // 4096 + 4 * number}.{own // 16 % 256}"
+    here, there = (f"{network}.{own % 16 * 4 + host}" for host in (1, 2))
     try:
         _ip("netns", "add", name)
     except RunError as error:
@@ -74,15 +83,20 @@ def cable() -> Iterator[Cable]:
         _ip("link", "set", ours, "up")
         _ip("-n", name, "address", "add", f"{there}/30", "dev", "theirs")
         _ip("-n", name, "link", "set", "theirs", "up")
-        yield Cable(name, here)
+        yield Cable(name, here, there)
     finally:
         _ip("netns", "delete", name)
 
 
-def _ip(*arguments: str) -> None:
+def _program() -> str:
     program = shutil.which("ip", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
     if program is None:
         raise MissingError("ip: apt-get install iproute2")
-    done = subprocess.run([program, *arguments], capture_output=True, check=False)
+    return program
+
+
+def _ip(*arguments: str) -> None:
+    command = [_program(), *arguments]
+    done = subprocess.run(command, capture_output=True, check=False)
     if done.returncode != 0:
         raise RunError(f"ip {' '.join(arguments)}: {done.stderr.decode().strip()}")

@@ -11,6 +11,7 @@ from bench.soak.fuzz import FUZZ
 from bench.soak.hostile import HOSTILE
 from bench.soak.invariants import ANY_ORDER
 from bench.soak.kills import KILLS
+from bench.soak.machines import MACHINES
 from bench.soak.mutation import MUTATION
 from bench.soak.part import Part
 from bench.soak.permutations import PERMUTATIONS
@@ -41,6 +42,7 @@ PARTS: tuple[Part, ...] = (
     STORM,
     RESTARTS,
     PROCESSES_PART,
+    MACHINES,
     PROXIES,
     VANISHED,
     STALLED,

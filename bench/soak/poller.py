@@ -3,7 +3,9 @@
 import asyncio
 import re
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
+from itertools import cycle
 from typing import cast
 
 import msgspec
@@ -35,6 +37,9 @@ class Poller(asyncio.Protocol):
         answers: How many polls were answered.
         is_open: Whether it waits for an answer.
         is_done: It was told that nothing can follow.
+
+    Args:
+        hosts: Where gateways are; each time it goes to the next one.
     """
 
     def __init__(
@@ -46,6 +51,7 @@ class Poller(asyncio.Protocol):
         happened: Counter[str],
         *,
         retry_s: float = 1.0,
+        hosts: Sequence[str] = (LOOPBACK,),
     ) -> None:
         self.file_id = file_id
         self.last = 0
@@ -53,6 +59,7 @@ class Poller(asyncio.Protocol):
         self.is_open = self.is_done = False
         self.happened = happened
         self._port = port
+        self._hosts = cycle(hosts)
         self._token = token
         self._ledger = ledger
         self._retry_s = retry_s
@@ -64,6 +71,11 @@ class Poller(asyncio.Protocol):
     def come(self) -> None:
         """Connect, now and whenever the connection is lost."""
         self._coming = asyncio.ensure_future(self._connect())
+
+    def cut(self) -> None:
+        """Lose the connection."""
+        if self._transport is not None:
+            self._transport.abort()
 
     def leave(self) -> None:
         """Close for good."""
@@ -100,7 +112,7 @@ class Poller(asyncio.Protocol):
     async def _connect(self) -> None:
         loop = asyncio.get_running_loop()
         with suppress(OSError):
-            await loop.create_connection(lambda: self, LOOPBACK, self._port)
+            await loop.create_connection(lambda: self, next(self._hosts), self._port)
             return
         self.happened["refused connection"] += 1
         self._coming = loop.call_later(self._retry_s, self.come)

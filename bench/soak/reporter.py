@@ -4,7 +4,9 @@ Lambdas: each report is sent until it is acknowledged, under the same webhook id
 
 import asyncio
 from collections import Counter
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from itertools import cycle
 from typing import Any, Self
 
 import aiohttp
@@ -21,23 +23,25 @@ class Reporter:
     """
     Registers files and reports on them, through whatever dies meanwhile.
 
+    Args:
+        hosts: Where gateways are, asked in turn; the stage's own if there are none.
+
     Attributes:
         happened: Answers and failures, by name.
         under_way: Files of which a report waits to be acknowledged.
     """
 
-    def __init__(self, stage: Stage, ledger: Ledger) -> None:
+    def __init__(self, stage: Stage, ledger: Ledger, hosts: Sequence[str] = ()) -> None:
         self.happened: Counter[str] = Counter()
         self.under_way: set[str] = set()
         self._stage = stage
+        self._hosts = cycle(hosts or (stage.address,))
         self._ledger = ledger
         self._attempts: Counter[str] = Counter()
 
     async def __aenter__(self) -> Self:
-        self._http = aiohttp.ClientSession(
-            f"http://{self._stage.address}:{self._stage.port}",
-            timeout=aiohttp.ClientTimeout(total=_ANSWER_S),
-        )
+        limit = aiohttp.ClientTimeout(total=_ANSWER_S)
+        self._http = aiohttp.ClientSession(timeout=limit)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -57,7 +61,9 @@ class Reporter:
         """Make a file; returns its id and a watch token."""
         said = {"name": "a.mp4", "content_type": "video/mp4", "size": 10, **more}
         headers = {"Authorization": f"Bearer {self._stage.known.api_key}"}
-        async with self._http.post("/v1/files", json=said, headers=headers) as answer:
+        async with self._http.post(
+            self._url("/v1/files"), json=said, headers=headers
+        ) as answer:
             made = await answer.json()
         file_id = made["file"]["id"]
         self._attempts[file_id] = 1
@@ -88,6 +94,9 @@ class Reporter:
         answer = await self._say(file_id, "manifest", body, f"{file_id}-end")
         self._ledger.acknowledge(file_id, answer["seq"], attempt)
 
+    def _url(self, path: str) -> str:
+        return f"http://{next(self._hosts)}:{self._stage.port}{path}"
+
     async def _say(
         self, file_id: str, kind: str, body: dict[str, object], webhook_id: str
     ) -> dict[str, Any]:
@@ -99,7 +108,9 @@ class Reporter:
             signed = self._stage.known.signed(webhook_id, raw)
             headers = dict(line.split(": ", 1) for line in signed)
             try:
-                async with self._http.post(path, data=raw, headers=headers) as answer:
+                async with self._http.post(
+                    self._url(path), data=raw, headers=headers
+                ) as answer:
                     self.happened[f"answer {answer.status}"] += 1
                     if answer.status == 200:
                         said: dict[str, Any] = await answer.json()

@@ -7,8 +7,9 @@ Source: WHATWG HTML, "Server-sent events".
 import asyncio
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from itertools import cycle
 from typing import cast
 
 from bench.server import get
@@ -39,6 +40,7 @@ class Tab(asyncio.Protocol):
 
     Args:
         retry_s: To come back after, whatever the server says.
+        hosts: Where gateways are; each time it goes to the next one.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Tab(asyncio.Protocol):
         happened: Counter[str],
         *,
         retry_s: float | None = None,
+        hosts: Sequence[str] = (LOOPBACK,),
     ) -> None:
         self.file_id = file_id
         self.last = 0
@@ -58,6 +61,7 @@ class Tab(asyncio.Protocol):
         self.on_event: Callable[[Tab], None] = lambda _: None
         self.happened = happened
         self._port = port
+        self._hosts = cycle(hosts)
         self._token = token
         self._ledger = ledger
         self._retry_s = retry_s or DEFAULT_RETRY_S
@@ -122,7 +126,7 @@ class Tab(asyncio.Protocol):
     async def _connect(self) -> None:
         loop = asyncio.get_running_loop()
         try:
-            await loop.create_connection(lambda: self, LOOPBACK, self._port)
+            await loop.create_connection(lambda: self, next(self._hosts), self._port)
         except OSError:
             self.happened["refused connection"] += 1
             self._coming = loop.call_later(self._retry_s, self.come)

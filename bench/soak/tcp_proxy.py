@@ -18,6 +18,9 @@ class TcpProxy:
     """
     `async with TcpProxy(port) as proxy:` and connect to `proxy.port`.
 
+    Args:
+        host: Where it listens, if not for this machine alone.
+
     Attributes:
         target: Port that new connections are led to; a failover changes it.
         port: Where it listens.
@@ -25,14 +28,15 @@ class TcpProxy:
 
     port: int
 
-    def __init__(self, target: int) -> None:
+    def __init__(self, target: int, *, host: str = LOOPBACK) -> None:
         self.target = target
+        self._host = host
         self._passes = asyncio.Event()
         self._passes.set()
         self._connections: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._lead, LOOPBACK, 0)
+        self._server = await asyncio.start_server(self._lead, self._host, 0)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -48,7 +52,8 @@ class TcpProxy:
     def instead_of(self, url: str) -> str:
         """Give the URL of the target by way of this proxy."""
         parts = urlsplit(url)
-        netloc = parts.netloc.rpartition(":")[0] + f":{self.port}"
+        who, at, _ = parts.netloc.rpartition("@")
+        netloc = f"{who}{at}{self._host}:{self.port}"
         return parts._replace(netloc=netloc).geturl()
 
     @asynccontextmanager
