@@ -92,6 +92,25 @@ async def test_fifty_zip_bombs_at_once_are_refused_and_cost_little():
     assert highest - before <= 64 * 1024
 
 
+async def test_a_cookie_of_backslashes_costs_nothing():
+    """A parser that is quadratic in them would be at it for a minute and more."""
+    fields = {"Authorization": "", "Cookie": 'reelready="' + "\\" * 15_000 + '"'}
+    async with Stage() as stage:
+        await stage.start_gateway()
+        await stage.ready()
+
+        async def send() -> bytes:
+            reader, writer = await asyncio.open_connection("127.0.0.1", stage.port)
+            writer.write(request("GET", "/v1/files/f-1", fields))
+            head = await reader.readuntil(b"\r\n")
+            writer.close()
+            return head
+
+        heads = await asyncio.gather(*(send() for _ in range(100)))
+
+    assert {b"HTTP/1.1 401 Unauthorized\r\n"} == set(heads)
+
+
 @pytest.mark.parametrize("coding", CODINGS)
 def test_no_coding_of_a_body_is_taken(place, sign, coding, caplog):
     body = b'{"name": "a.mp4", "content_type": "video/mp4", "size": 1}'

@@ -120,6 +120,29 @@ def test_any_cookie_and_query_can_be_asked(cookie, query):
     request.arguments("file")
 
 
+@pytest.mark.parametrize(
+    ("header", "value"),
+    [
+        ("a=b", "b"),
+        ('a="b"', "b"),
+        ("x=1; a=b; y=2", "b"),
+        ("x=1;a=b;a=c", "b"),
+        (" a = b ", "b"),
+        ("a=b=c==", "b=c=="),
+        ('a="', '"'),
+        ('a="b', '"b'),
+        ("a=", ""),
+        ("aa=b; xa=c; A=d", None),
+        ("a", None),
+        ("a;a=b", "b"),
+        ("[]=x; a=b", "b"),
+        ("", None),
+    ],
+)
+def test_a_cookie_is_what_stands_behind_its_name(header, value):
+    assert value == Request("GET", "/", {"cookie": header}).cookie("a")
+
+
 def test_no_cookie_is_none():
     assert Request("GET", "/", {}).cookie("a") is None
     assert Request("GET", "/", {"cookie": "b=c"}).cookie("a") is None
