@@ -34,6 +34,7 @@ from local.watchdog import Watchdog
 _GRACE_S = 5.0
 _POLL_S = 0.02
 _UP_S = 30.0
+_TRY_S = 3.0
 _PORTS = range(10_000, 32_768)
 """Below those that connections from here are given."""
 
@@ -154,8 +155,10 @@ async def listening(
     """
     deadline = time.monotonic() + _UP_S
     while process.returncode is None and time.monotonic() < deadline:
-        with suppress(OSError):
-            _, writer = await asyncio.open_connection(LOOPBACK, port, ssl=ssl)
+        # Who comes while it starts may be left without an answer.
+        with suppress(OSError, TimeoutError):
+            async with asyncio.timeout(_TRY_S):
+                _, writer = await asyncio.open_connection(LOOPBACK, port, ssl=ssl)
             writer.close()
             return
         await asyncio.sleep(_POLL_S)
