@@ -34,7 +34,7 @@ from gateway.store.append import Append
 from gateway.store.backlog import Backlog
 from gateway.store.files import Files
 from gateway.store.history import History
-from gateway.store.pool import Pool, refuse_standby
+from gateway.store.pool import Pool, expect_primaries
 from gateway.systemd import systemd_told
 from gateway.telemetry import Metrics, start_logging
 from gateway.uploads import Uploads
@@ -57,6 +57,7 @@ from gateway.web.routes import routes
 from gateway.web.waiting import Waiting
 from gateway.wheel import Wheel
 from workers.listener import Listener
+from workers.migrate import note_schema
 
 if TYPE_CHECKING:
     from gateway.tracing import Tracing
@@ -130,10 +131,8 @@ class Gateway:
 @asynccontextmanager
 async def gateway(config: Config, place: Place | None = None) -> AsyncIterator[Gateway]:
     """Build a gateway that is working when the block is entered."""
-    await refuse_standby(config.database_url, f"{PREFIX}DATABASE_URL")
-    if config.listen_database_url != config.database_url:
-        setting = f"{PREFIX}LISTEN_DATABASE_URL"
-        await refuse_standby(config.listen_database_url, setting)
+    await expect_primaries(config)
+    await note_schema(config.database_url)
     async with AsyncExitStack() as stack:
         metrics = Metrics()
         loop = asyncio.get_running_loop()

@@ -28,6 +28,7 @@ from gateway.hub import Hub, Subscriber
 from gateway.model import FileId, Reading, Seq
 from gateway.protocol import cursor
 from gateway.store.history import History
+from gateway.store.pool import why
 from gateway.telemetry import Metrics
 
 if TYPE_CHECKING:
@@ -196,7 +197,7 @@ class Feed:
         self, subscribers: list[Subscriber], error: UnavailableError, *, refuse: bool
     ) -> None:
         """Let them wait; or refuse those who have seen nothing yet."""
-        _log.warning("%d subscribers wait: %s", len(subscribers), error)
+        _log.warning("%d subscribers wait: %s", len(subscribers), why(error))
         for one in subscribers:
             if refuse and one.cursor in {cursor.CURRENT, cursor.UNKNOWN}:
                 one.end("refused")

@@ -26,7 +26,7 @@ from msgspec import Struct
 from gateway.config import PREFIX, Config
 from gateway.protocol import notification, relayed
 from gateway.store.pool import AWAY
-from workers.migrate import migrations
+from workers.migrate import applied, migrations
 
 LIMIT_S = 10.0
 ECHO_LIMIT_S = 3.0
@@ -131,10 +131,7 @@ async def _database(config: Config) -> list[Finding]:
             "current_setting('synchronous_commit') as synchronous_commit, "
             "current_setting('fsync') as fsync"
         )
-        applied = set[str]()
-        with suppress(asyncpg.UndefinedTableError):
-            rows = await session.fetch("select name from schema_migrations")
-            applied = {one["name"] for one in rows}
+        there = (await applied(session)).keys()
     except AWAY as error:
         remedy = f"{_DATABASE}: may its user read the tables of `reelready migrate`?"
         return [wrong(check, cause(error), remedy)]
@@ -147,10 +144,10 @@ async def _database(config: Config) -> list[Finding]:
         remedy = f"{_DATABASE}: name the primary"
         findings = [wrong(check, "a standby, where nothing can be written", remedy)]
     known = {one.name for one in migrations()}
-    if missing := sorted(known - applied):
+    if missing := sorted(known - there):
         said = f"{len(missing)} migrations are missing, the first is {missing[0]}"
         findings.append(wrong("schema", said, "reelready migrate"))
-    elif newer := sorted(applied - known):
+    elif newer := sorted(there - known):
         said = f"it is newer than this version: it has {newer[0]}"
         findings.append(doubtful("schema", said, "install the newer version here, too"))
     else:

@@ -27,7 +27,7 @@ from gateway.config import PREFIX
 from gateway.errors import UnavailableError
 from gateway.model import FileId, Seq
 from gateway.protocol import notification
-from gateway.store.pool import AWAY, PRIMARY
+from gateway.store.pool import AWAY, PRIMARY, why
 from gateway.telemetry import Metrics
 from workers.looking import Looking
 
@@ -41,7 +41,8 @@ _MAX_BACKOFF_S = 1.0
 
 _DEAF = (
     f"{PREFIX}LISTEN_DATABASE_URL does not hear what {PREFIX}DATABASE_URL rings,"
-    " or not in time: a transaction pooler, another database, or a slow one"
+    " or not in time: a transaction pooler, another database, or a slow one;"
+    " lead it past any pooler, to the same database"
 )
 _STUCK = "a session that LISTENs is stuck in a transaction"
 
@@ -81,6 +82,7 @@ class Listener:
         self._echo_interval_s = echo_interval_s
         self._echo_timeout_s = echo_timeout_s
         self._queue_alarmed = False
+        self._said = ""
         self._echoes: dict[str, asyncio.Future[None]] = {}
 
     async def run(self) -> None:
@@ -119,7 +121,7 @@ class Listener:
                 await self._pause(session)
                 await self._hear_own_echo(session)
         except (*AWAY, UnavailableError) as error:
-            _log.warning("listener lost: %s", str(error) or type(error).__name__)
+            self._lost_by(why(error))
         finally:
             self.listening.clear()
             self._looking.lost.set()
@@ -128,9 +130,16 @@ class Listener:
                 session.terminate()
         return heard
 
+    def _lost_by(self, reason: str) -> None:
+        """Say why, once until it is otherwise."""
+        if reason != self._said:
+            self._said = reason
+            _log.warning("listener lost: %s", reason)
+
     async def _hearing(self) -> None:
         """Catch up on what rang while nobody listened, then say so."""
         await self._look()
+        self._said = ""
         self.listening.set()
         self._metrics.listener_up.set(1)
         _log.info("listening")

@@ -6,7 +6,9 @@ its checksum is kept: a file that was edited after it was applied stops the
 start instead of leaving two machines with two schemas.
 """
 
+import asyncio
 import hashlib
+import logging
 from dataclasses import dataclass
 from importlib import resources
 
@@ -14,7 +16,7 @@ import asyncpg
 
 from gateway.config import PREFIX
 from gateway.errors import GatewayError
-from gateway.store.pool import PRIMARY, refuse_standby
+from gateway.store.pool import ACQUIRE_TIMEOUT_S, AWAY, PRIMARY, refuse_standby
 
 _LOCK = 7_233_265_017_901
 """Any number nobody else in this database locks by."""
@@ -26,6 +28,18 @@ create table if not exists schema_migrations (
     applied_at timestamptz not null default now()
 )
 """
+_APPLIED = "insert into schema_migrations (name, sha256) values ($1, $2)"
+
+_SETTING = f"{PREFIX}DATABASE_URL"
+_OLDER = (
+    "%s: its schema is older than this release, which stores nothing until"
+    " `reelready migrate` has run: %s is missing"
+)
+_NEWER = (
+    "%s: its schema is newer than this release: install the one that has %s here, too"
+)
+
+_log = logging.getLogger("reelready.migrate")
 
 
 class MigrationError(GatewayError):
@@ -73,45 +87,80 @@ async def migrate(dsn: str) -> list[str]:
             the database is newer in a way this version does not know.
         OSError: The database cannot be reached.
     """
-    await refuse_standby(dsn, f"{PREFIX}DATABASE_URL")
+    await refuse_standby(dsn, _SETTING)
     try:
-        connection = await asyncpg.connect(dsn, target_session_attrs=PRIMARY)
+        connection = await _connect(dsn)
     except asyncpg.PostgresError as error:
-        raise MigrationError(f"the database refuses us: {error}") from error
+        raise MigrationError(f"{_SETTING}: Postgres refuses us: {error}") from error
+    done: list[str] = []
     try:
-        await connection.execute("select pg_advisory_lock($1)", _LOCK)
-        await connection.execute(_LEDGER)
-        applied = {
-            row["name"]: row["sha256"]
-            for row in await connection.fetch(
-                "select name, sha256 from schema_migrations"
-            )
-        }
-        known = migrations()
-        _check(known, applied)
-        pending = [one for one in known if one.name not in applied]
-        for one in pending:
-            await _apply(connection, one)
-        return [one.name for one in pending]
+        while name := await _apply_next(connection):
+            done.append(name)
     finally:
         await connection.close()
+    return done
 
 
-def _check(known: list[Migration], applied: dict[str, str]) -> None:
-    for one in known:
-        if applied.get(one.name, one.sha256) != one.sha256:
-            raise MigrationError(f"{one.name} was edited after it was applied here")
-    if unknown := sorted(applied.keys() - {one.name for one in known}):
-        raise MigrationError(f"this database is newer: it has {', '.join(unknown)}")
+async def note_schema(dsn: str) -> None:
+    """
+    Say at a start that the schema is not this release's; the start goes on.
+
+    The order of an upgrade brings both about: a newer schema is lived with, and
+    with an older one nothing is lost, for what cannot be stored is refused.
+    """
+    try:
+        async with asyncio.timeout(ACQUIRE_TIMEOUT_S):
+            connection = await _connect(dsn)
+            try:
+                there = (await applied(connection)).keys()
+            finally:
+                connection.terminate()
+    except AWAY:
+        return  # whoever uses it says so
+    known = [one.name for one in migrations()]
+    if missing := sorted(known - there):
+        _log.warning(_OLDER, _SETTING, missing[0])
+    elif newer := sorted(there - set(known)):
+        _log.warning(_NEWER, _SETTING, newer[-1])
 
 
-async def _apply(
-    connection: "asyncpg.Connection[asyncpg.Record]", one: Migration
-) -> None:
+async def applied(connection: "asyncpg.Connection[asyncpg.Record]") -> dict[str, str]:
+    """Read which files a database has, and their checksums."""
+    if await connection.fetchval("select to_regclass('schema_migrations')") is None:
+        return {}
+    rows = await connection.fetch("select name, sha256 from schema_migrations")
+    return {row["name"]: row["sha256"] for row in rows}
+
+
+async def _connect(dsn: str) -> "asyncpg.Connection[asyncpg.Record]":
+    # A transaction pooler keeps no statement from one transaction to the next.
+    return await asyncpg.connect(
+        dsn, target_session_attrs=PRIMARY, statement_cache_size=0
+    )
+
+
+async def _apply_next(connection: "asyncpg.Connection[asyncpg.Record]") -> str | None:
+    """Apply the first file that is missing; returns its name, if there was one."""
     async with connection.transaction():
-        await connection.execute(one.sql)
-        await connection.execute(
-            "insert into schema_migrations (name, sha256) values ($1, $2)",
-            one.name,
-            one.sha256,
+        await connection.execute("select pg_advisory_xact_lock($1)", _LOCK)
+        await connection.execute(_LEDGER)
+        there = await applied(connection)
+        known = migrations()
+        _check(known, there)
+        for one in known:
+            if one.name not in there:
+                await connection.execute(one.sql)
+                await connection.execute(_APPLIED, one.name, one.sha256)
+                return one.name
+    return None
+
+
+def _check(known: list[Migration], there: dict[str, str]) -> None:
+    for one in known:
+        if there.get(one.name, one.sha256) != one.sha256:
+            raise MigrationError(f"{one.name} was edited after it was applied here")
+    if unknown := sorted(there.keys() - {one.name for one in known}):
+        raise MigrationError(
+            f"{_SETTING}: this database is newer: it has {', '.join(unknown)};"
+            " install the release that has that"
         )

@@ -34,10 +34,11 @@ from gateway.model import (
 )
 from gateway.store.append import Answer, Append, Incoming
 from gateway.store.expired import Expired
-from gateway.store.pool import Pool, refuse_standby
+from gateway.store.pool import Pool, expect_primary
 from gateway.store.silent import Silent, SilentFile
 from gateway.telemetry import start_logging
 from workers.janitor import Janitor
+from workers.migrate import note_schema
 from workers.sweeping import sweep_until
 from workers.upstream import SENDER, Finding, Upstream
 
@@ -248,7 +249,8 @@ async def _work(config: Config) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    await refuse_standby(config.database_url, f"{PREFIX}DATABASE_URL")
+    await expect_primary(config.database_url, f"{PREFIX}DATABASE_URL")
+    await note_schema(config.database_url)
     async with (
         Pool(
             config.database_url,

@@ -27,9 +27,10 @@ from gateway.errors import ConfigError, UnavailableError
 from gateway.model import FileId, Seq
 from gateway.protocol import relayed
 from gateway.store.history import History
-from gateway.store.pool import Pool, refuse_standby
+from gateway.store.pool import Pool, expect_primaries, why
 from gateway.telemetry import Metrics, start_logging
 from workers.listener import Listener
+from workers.migrate import note_schema
 from workers.redis_listener import connect
 
 BEAT_INTERVAL_S = 1.0
@@ -123,7 +124,9 @@ class Relay:
                 await self._beat_once()
             except UnavailableError as error:
                 self._leads = False
-                _log.warning("no beat: %s", error)
+                reason = why(error)
+                if self._is_news(reason):
+                    _log.warning("no beat: %s", reason)
             except AWAY as error:
                 self._leads = False
                 await self._lose(error)
@@ -150,8 +153,9 @@ class Relay:
 
     async def _beat_once(self) -> None:
         if self._named_at != self._losses:
-            self._named_at = self._losses
+            named_at = self._losses
             self._named = await self._database()
+            self._named_at = named_at
         leads = await self._has_lease()
         if leads and not self._leads:
             # Another one may have worked since.
@@ -233,7 +237,8 @@ async def relaying(
     Args:
         on_end: Called when it cannot go on; the end of the block says why.
     """
-    await refuse_standby(config.listen_database_url, f"{PREFIX}LISTEN_DATABASE_URL")
+    await expect_primaries(config)
+    await note_schema(config.database_url)
     async with (
         Pool(config.database_url, max_connections=2) as pool,
         connect(config.redis_url) as client,

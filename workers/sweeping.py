@@ -6,6 +6,7 @@ import random
 from collections.abc import Awaitable, Callable
 
 from gateway.errors import UnavailableError
+from gateway.store.pool import why
 
 
 async def sweep_until(
@@ -31,7 +32,7 @@ async def sweep_until(
             try:
                 more = await sweep() == full
             except UnavailableError as error:
-                log.warning("cannot sweep: %s", error)
+                log.warning("cannot sweep: %s", why(error))
                 more = False
             if not more:
                 await asyncio.sleep(interval_s * random.uniform(0.8, 1.2))  # noqa: S311 - no secret

@@ -193,7 +193,7 @@ async def _listener(size: Size) -> Outcome:
 
 
 @asynccontextmanager
-async def _pgbouncer(url: str, children: Children) -> AsyncIterator[str]:
+async def pgbouncer(url: str, children: Children) -> AsyncIterator[str]:
     """
     Pool the sessions of a database by transaction; gives the URL by way of it.
 
@@ -233,7 +233,7 @@ async def _pooler(size: Size) -> Outcome:
     settings = dict(_NO_SAFETY_NET)
     async with (
         Stage(settings=settings) as stage,
-        _pgbouncer(stage.url, stage.children) as pooled_url,
+        pgbouncer(stage.url, stage.children) as pooled_url,
     ):
         settings["LISTEN_DATABASE_URL"] = pooled_url
         await stage.start_gateway()

@@ -9,6 +9,7 @@ read and sent without being parsed in between.
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -18,6 +19,7 @@ import asyncpg
 from asyncpg.connect_utils import SessionAttribute
 from asyncpg.pool import PoolConnectionProxy
 
+from gateway.config import PREFIX, Config
 from gateway.errors import ConfigError, UnavailableError
 
 Connection: TypeAlias = "PoolConnectionProxy[asyncpg.Record]"
@@ -70,6 +72,22 @@ What passes, by itself or by an operator: network, restart, overload, a full
 disk, a failover, a changed password, a schema not yet migrated.
 """
 
+_POOLED = (
+    asyncpg.DuplicatePreparedStatementError,
+    asyncpg.InvalidSQLStatementNameError,
+)
+_OTHER_SCHEMA = (
+    asyncpg.UndefinedTableError,
+    asyncpg.UndefinedColumnError,
+    asyncpg.UndefinedFunctionError,
+)
+_PAST_IT = (
+    "%sDATABASE_URL leads to a transaction pooler that keeps no prepared"
+    " statements: lead it past that, or let it keep them (max_prepared_statements)"
+)
+
+_log = logging.getLogger("reelready.pool")
+
 
 class Pool:
     """
@@ -93,6 +111,7 @@ class Pool:
         self._max_connections = max_connections
         self._statement_timeout_s = statement_timeout_s
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+        self._is_pooled = False
 
     async def __aenter__(self) -> Self:
         self._pool = await asyncpg.create_pool(
@@ -140,6 +159,9 @@ class Pool:
         except asyncpg.TargetServerAttributeNotMatched as error:
             raise UnavailableError("the database is a standby") from error
         except AWAY as error:
+            if isinstance(error, _POOLED) and not self._is_pooled:
+                self._is_pooled = True
+                _log.warning(_PAST_IT, PREFIX)
             raise UnavailableError("the database is away") from error
 
     async def ping(self) -> None:
@@ -173,11 +195,51 @@ class Pool:
             await connection.execute("select pg_notify($1, $2)", channel, payload)
 
 
-async def refuse_standby(dsn: str, setting: str) -> None:
+def why(error: BaseException) -> str:
+    """Tell an operator in one line why the database cannot be used, and what to do."""
+    cause = error.__cause__ if isinstance(error, UnavailableError) else error
+    if cause is None:
+        return str(error)
+    if isinstance(cause, _POOLED):
+        return _PAST_IT % PREFIX
+    said = next(iter(str(cause).splitlines()), "") or type(cause).__name__
+    if isinstance(cause, _OTHER_SCHEMA):
+        return f"{said}: `reelready migrate` has to run"
+    return said
+
+
+async def expect_primaries(config: Config) -> None:
     """
-    Stop a start that is pointed at a standby; one that is away is waited for.
+    Expect one behind each setting of what writes and LISTENs.
+
+    Raises:
+        ConfigError: It is a standby; naming the setting.
+    """
+    await expect_primary(config.database_url, f"{PREFIX}DATABASE_URL")
+    if config.listen_database_url != config.database_url:
+        setting = f"{PREFIX}LISTEN_DATABASE_URL"
+        await expect_primary(config.listen_database_url, setting)
+
+
+async def expect_primary(dsn: str, setting: str) -> None:
+    """
+    Stop a start that is pointed at a standby; say it of one that is away.
+
+    Raises:
+        ConfigError: It is a standby; naming the setting.
+    """
+    if away := await refuse_standby(dsn, setting):
+        _log.warning("%s: cannot be used yet: %s", setting, away)
+
+
+async def refuse_standby(dsn: str, setting: str) -> str:
+    """
+    Stop what is pointed at a standby; one that is away is waited for.
 
     A standby may be about to be promoted: it is given `PROMOTION_S`.
+
+    Returns:
+        Why it is away; empty for a primary.
 
     Raises:
         ConfigError: naming the setting.
@@ -193,11 +255,11 @@ async def refuse_standby(dsn: str, setting: str) -> None:
                 problem = "names a standby, where nothing can be written or listened to"
                 raise ConfigError(setting, problem) from error
             await asyncio.sleep(_AGAIN_S)
-        except AWAY:
-            return
+        except AWAY as error:
+            return why(error)
         else:
             connection.terminate()
-            return
+            return ""
 
 
 async def _as_it_is(_: "asyncpg.Connection[asyncpg.Record]") -> None:

@@ -35,6 +35,7 @@ async def servers():
 async def reelready(command, primary, **settings):
     """Run a command that must not start; its exit code and what it said."""
     env = environment(Secrets.made(), primary.url, 1, Terms(files=0))
+    env["REELREADY_REDIS_URL"] = "redis://127.0.0.1:1"
     env |= {f"REELREADY_{name}": value for name, value in settings.items()}
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "gateway", command),
@@ -46,23 +47,28 @@ async def reelready(command, primary, **settings):
     return process.returncode, said.decode()
 
 
-@pytest.mark.parametrize(
-    ("command", "setting"),
-    [
+async def test_the_start_names_the_setting(servers):
+    primary, standby = servers
+    starts = [
         ("serve", "DATABASE_URL"),
         ("serve", "LISTEN_DATABASE_URL"),
+        ("relay", "DATABASE_URL"),
+        ("relay", "LISTEN_DATABASE_URL"),
         ("worker", "DATABASE_URL"),
         ("migrate", "DATABASE_URL"),
-    ],
-)
-async def test_the_start_names_the_setting(servers, command, setting):
-    primary, standby = servers
+    ]
 
-    code, said = await reelready(command, primary, **{setting: standby.url})
+    ends = await asyncio.gather(
+        *(
+            reelready(command, primary, **{setting: standby.url})
+            for command, setting in starts
+        )
+    )
 
-    assert 2 == code
-    assert said.startswith(f"Error: REELREADY_{setting}: names a standby")
-    assert 1 == said.count("\n")
+    for (_, setting), (code, said) in zip(starts, ends, strict=True):
+        assert 2 == code
+        assert said.startswith(f"Error: REELREADY_{setting}: names a standby")
+        assert 1 == said.count("\n")
 
 
 async def test_a_server_that_is_away_is_waited_for():

@@ -184,6 +184,34 @@ async def test_a_deaf_session_is_not_ready(database_url):
     assert not listener.listening.is_set()
 
 
+async def test_a_database_that_stays_away_is_said_once(caplog):
+    tried_again, looks = asyncio.Event(), 0
+
+    async def look():
+        nonlocal looks
+        looks += 1
+        if looks == 3:
+            tried_again.set()
+
+    nowhere = "postgresql://nobody@127.0.0.1:1/none"
+    async with Pool(nowhere, max_connections=1) as pool:
+        listener = Listener(
+            nowhere,
+            ring=Hub().ring,
+            look=look,
+            notify=pool.notify,
+            metrics=Metrics(),
+            safety_look_s=3600,
+        )
+        running = asyncio.create_task(listener.run())
+        await tried_again.wait()
+    running.cancel()
+    await asyncio.wait([running])
+
+    (said,) = caplog.messages
+    assert said.startswith("listener lost: [Errno 111] Connect")
+
+
 async def test_a_restart_of_postgres_loses_nothing(restartable_database, make_gateway):
     async with make_gateway(restartable_database.url) as gateway:
         file_id = await gateway.new_file()

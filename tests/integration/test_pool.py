@@ -8,7 +8,12 @@ import asyncpg
 import pytest
 
 from gateway.errors import UnavailableError
-from gateway.store.pool import Pool
+from gateway.store.pool import Pool, why
+
+PAST_THE_POOLER = (
+    "REELREADY_DATABASE_URL leads to a transaction pooler that keeps no prepared"
+    " statements: lead it past that, or let it keep them (max_prepared_statements)"
+)
 
 
 @pytest.fixture
@@ -95,3 +100,26 @@ async def test_who_is_cancelled_stays_so_though_the_session_does_not_answer(pool
     async with asyncio.timeout(5):
         with pytest.raises(asyncio.CancelledError):
             await asking
+
+
+@pytest.mark.parametrize(
+    ("cause", "expected"),
+    [
+        (None, "the database is not connected"),
+        (ConnectionResetError(), "ConnectionResetError"),
+        (asyncpg.TooManyConnectionsError("full\nHINT: wait"), "full"),
+        (
+            asyncpg.UndefinedTableError("there is no files"),
+            "there is no files: `reelready migrate` has to run",
+        ),
+        (
+            asyncpg.InvalidSQLStatementNameError("there is no stmt_1"),
+            PAST_THE_POOLER,
+        ),
+    ],
+)
+def test_an_operator_is_told_why(cause, expected):
+    error = UnavailableError("the database is not connected")
+    error.__cause__ = cause
+
+    assert expected == why(error) == why(cause or error)

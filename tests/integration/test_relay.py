@@ -12,6 +12,8 @@ import redis.asyncio as redis_py
 
 from bench.children import Children
 from bench.peers.redis import redis as redis_server
+from gateway.protocol import relayed
+from gateway.store.pool import Pool
 from tests.integration.conftest import config_for
 from workers.migrate import migrate
 from workers.redis_listener import BEAT_LIMIT_S
@@ -72,6 +74,13 @@ def hears(gateway):
 def is_deaf(gateway):
     async def so():
         return await readiness(gateway) == (200, False)
+
+    return so
+
+
+def said(caplog, line):
+    async def so():
+        return line in caplog.text
 
     return so
 
@@ -248,6 +257,27 @@ async def test_the_relay_of_another_database_is_none(
         async with relaying(config_for(empty_database_url, redis_url=server.url)):
             await until(hears(gateway))
     assert 1 == caplog.text.count("hears another database")
+
+
+async def test_a_relay_without_a_schema_waits_for_it(
+    empty_database_url, server, caplog
+):
+    """It says so once, and beats for no database that it cannot name."""
+    async with (
+        redis_py.Redis.from_url(server.url, decode_responses=True) as client,
+        client.pubsub(ignore_subscribe_messages=True) as heard,
+        relaying(config_for(empty_database_url, redis_url=server.url)),
+        Pool(empty_database_url, max_connections=1) as pool,
+    ):
+        await heard.subscribe(relayed.BEATS)
+        await until(said(caplog, "no beat: "))
+        await migrate(empty_database_url)
+        async with asyncio.timeout(10):
+            beat = await anext(heard.listen())
+        database = await pool.identity()
+
+    assert database == relayed.beat_of(beat["data"])
+    assert 1 == caplog.text.count("`reelready migrate` has to run\n")
 
 
 async def test_of_two_relays_one_works_and_the_other_takes_over(

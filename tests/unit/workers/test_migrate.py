@@ -39,7 +39,7 @@ def test_a_file_that_was_edited_after_it_was_applied_stops_the_start():
 
 
 def test_a_database_of_a_newer_version_stops_the_start():
-    with pytest.raises(MigrationError, match=f"newer: it has {TWO.name}$"):
+    with pytest.raises(MigrationError, match=f"newer: it has {TWO.name};"):
         _check([ONE], applied(ONE, TWO))
 
 
