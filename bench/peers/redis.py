@@ -1,5 +1,6 @@
 """A redis-server that stores nothing, beside the load client."""
 
+import asyncio
 import os
 import re
 import shutil
@@ -14,6 +15,8 @@ from local.environment import LOOPBACK
 
 _NAME = "redis"
 _PROCESSED = re.compile(rb"total_commands_processed:(\d+)")
+_COPIED_S = 30.0
+_POLL_S = 0.02
 
 
 @dataclass(frozen=True)
@@ -33,10 +36,29 @@ class Redis:
 
     async def commands(self) -> int:
         """How many commands it has worked off, this one not counted."""
-        with closing(socket.create_connection((LOOPBACK, self.port), 5)) as asking:
-            asking.sendall(b"INFO stats\r\n")
-            said = _PROCESSED.search(asking.recv(65_536))
+        said = _PROCESSED.search(self._ask("INFO stats"))
         return int(said[1]) if said else 0
+
+    async def follow(self, other: "Redis") -> None:
+        """
+        Become a replica, and wait until it has all.
+
+        Raises:
+            TimeoutError: It does not get it.
+        """
+        self._ask(f"REPLICAOF {LOOPBACK} {other.port}")
+        async with asyncio.timeout(_COPIED_S):
+            while b"master_link_status:up" not in self._ask("INFO replication"):  # noqa: ASYNC110 - only it knows
+                await asyncio.sleep(_POLL_S)
+
+    def promote(self) -> None:
+        """Follow nobody."""
+        self._ask("REPLICAOF NO ONE")
+
+    def _ask(self, command: str) -> bytes:
+        with closing(socket.create_connection((LOOPBACK, self.port), 5)) as asking:
+            asking.sendall(f"{command}\r\n".encode())
+            return asking.recv(65_536)
 
 
 @asynccontextmanager
@@ -56,6 +78,7 @@ async def redis(children: Children, port: int = 0) -> AsyncIterator[Redis]:
     command = [program, "--port", str(port), "--bind", LOOPBACK]
     command += ["--save", "", "--appendonly", "no", "--tcp-backlog", "4096"]
     command += ["--maxclients", "19000", "--dir", str(children.folder)]
+    command += ["--repl-diskless-sync-delay", "0"]
     async with children.child(_NAME, command, env=os.environ) as process:
         await listening(port, process, children, _NAME)
         yield Redis(port, process.pid)

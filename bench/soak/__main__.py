@@ -82,7 +82,8 @@ def _run(part: Part, soak: Soak) -> None:
             soak.lacking[part.name] = lacking
             print(f"  NOT RUN: needs {lacking}", flush=True)
         else:
-            soak.failed[part.name] = f"{type(error).__name__}: {error}"
+            first = _first(error)
+            soak.failed[part.name] = f"{type(first).__name__}: {first}"
             print(f"  FAILED: {soak.failed[part.name]}", flush=True)
     else:
         soak.outcomes[part.name] = outcome
@@ -98,6 +99,13 @@ def _lacking(error: Exception) -> str | None:
     if isinstance(error, ExceptionGroup):
         return next(filter(None, map(_lacking, error.exceptions)), None)
     return str(error) if isinstance(error, MissingError) else None
+
+
+def _first(error: Exception) -> Exception:
+    """What went wrong, without the groups around it."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 def _path(machine: Machine, parts: list[Part], folder: Path) -> Path:

@@ -1,5 +1,5 @@
 """
-Doorbells by way of Redis: it stops, it dies, and so do relays.
+Doorbells by way of Redis: it stops, it dies, it is failed over; and relays stop.
 
 Another process commits all the time, two gateways hold the clients; every event must
 come, and soon.
@@ -19,6 +19,7 @@ from bench.peers.redis import Redis, redis
 from bench.soak.elsewhere import Elsewhere
 from bench.soak.part import Outcome, Part, Size, at_most, none, told
 from bench.soak.stage import Stage
+from bench.soak.tcp_proxy import TcpProxy
 
 NOTICED_S = 10.0
 DELIVERED_S = 5.0
@@ -48,17 +49,29 @@ class _Time:
 
 
 class _Place:
-    """A Redis that may be killed, two relays, two gateways."""
+    """
+    A Redis that may be killed, two relays, two gateways.
 
-    def __init__(self, stage: Stage, children: Children) -> None:
+    Attributes:
+        server: The Redis that is the primary.
+        proxy: Where all but us find it; a failover leads it to another one.
+    """
+
+    server: Redis
+
+    def __init__(self, stage: Stage, children: Children, proxy: TcpProxy) -> None:
         self.stage = stage
+        self.proxy = proxy
         self._children = children
         self._redis = AsyncExitStack()
         self._relays: list[asyncio.subprocess.Process] = []
-        self.server: Redis
 
     async def start_redis(self, port: int = 0) -> None:
         self.server = await self._redis.enter_async_context(redis(self._children, port))
+
+    def lead(self) -> None:
+        """Lead everybody to the primary."""
+        self.proxy.target = self.server.port
 
     async def close(self) -> None:
         await self._redis.aclose()
@@ -102,6 +115,21 @@ class _Place:
         await self.start_redis(port)
 
     @asynccontextmanager
+    async def redis_failed_over(self) -> AsyncIterator[None]:
+        """Promote a replica; for the length of the block all still find the other."""
+        old, before = self.server, self._redis
+        self._redis = AsyncExitStack()
+        try:
+            await self.start_redis()
+            await self.server.follow(old)
+            self.server.promote()
+            await old.follow(self.server)
+            yield
+        finally:
+            self.lead()
+            await before.aclose()
+
+    @asynccontextmanager
     async def relays_stopped(self) -> AsyncIterator[None]:
         for one in self._relays:
             one.send_signal(signal.SIGSTOP)
@@ -141,10 +169,12 @@ async def _relayed(size: Size) -> Outcome:
     async with (
         Children() as children,
         Stage(keeps_socket=False, settings=settings) as stage,
+        TcpProxy(0) as proxy,
     ):
-        place = _Place(stage, children)
+        place = _Place(stage, children, proxy)
         await place.start_redis()
-        settings["REDIS_URL"] = place.server.url
+        place.lead()
+        settings["REDIS_URL"] = proxy.instead_of(place.server.url)
         try:
             async with place.relaying():
                 await stage.start_gateway(_SERVE)
@@ -159,6 +189,7 @@ async def _relayed(size: Size) -> Outcome:
                     faults = {
                         "Redis stopped": place.redis_stopped,
                         "Redis killed": place.redis_killed,
+                        "Redis failed over": place.redis_failed_over,
                         "both relays stopped": place.relays_stopped,
                     }
                     wrong = {
@@ -206,6 +237,6 @@ async def _relayed(size: Size) -> Outcome:
 RELAYED = Part(
     name="relay",
     rows="P2 P3",
-    about="doorbells by way of Redis: it stops, it dies, relays stop: all is delivered",
+    about="Redis stops, dies, is failed over, relays stop: all is delivered",
     run=_relayed,
 )
