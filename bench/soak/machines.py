@@ -1,10 +1,11 @@
 """
 One, two and four machines, each with one gateway, on one Postgres; and behind Redis.
 
-Each gateway is in a network namespace of its own and reaches Postgres and Redis over
-its own cable.  Nobody is sticky: at each connect a client goes to the next machine,
-with the cursor that another one gave it, and so does each report.  Machines are
-killed, and cut off from Postgres or Redis; every story must be uninterrupted.
+Each gateway is in a network namespace of its own, with a cable to the clients, one to
+Postgres and one to Redis.  Nobody is sticky: at each connect a client goes to the next
+machine, with the cursor that another one gave it, and so does each report.  Machines
+are killed, and the cables to Postgres or Redis pulled: what is sent then vanishes.
+Every story must be uninterrupted.
 """
 
 import asyncio
@@ -20,7 +21,7 @@ from urllib.parse import urlsplit
 
 from bench.peers.redis import redis
 from bench.server import get
-from bench.soak.cable import Cable, cable
+from bench.soak.cable import Network, network
 from bench.soak.kills import audit
 from bench.soak.ledger import Ledger
 from bench.soak.part import Figure, Outcome, Part, Size, at_least, at_most, none, told
@@ -69,16 +70,22 @@ _PLANS = {
 
 
 class _Machine:
-    """A network namespace with one gateway in it, and its lines to the rest."""
+    """
+    A network namespace with one gateway in it, and its lines to the rest.
 
-    def __init__(
-        self, stage: Stage, line: Cable, database: TcpProxy, doorbells: TcpProxy | None
-    ) -> None:
-        self.host = line.theirs
-        self.database = database
-        self.doorbells = doorbells
+    Attributes:
+        host: Where clients find it.
+        database: Its cable to Postgres; `doorbells`: to Redis.
+        redis: Where that cable leads.
+    """
+
+    def __init__(self, stage: Stage, there: Network) -> None:
+        self.host = there.cable().theirs
+        self.database, self.doorbells = there.cable(), there.cable()
+        self.postgres = TcpProxy(_port(stage.url), host=self.database.address)
+        self.redis = TcpProxy(0, host=self.doorbells.address)
         self._stage = stage
-        self._line = line
+        self._there = there
         self._running = AsyncExitStack()
         self._process: asyncio.subprocess.Process
 
@@ -86,13 +93,15 @@ class _Machine:
         """Start its gateway and wait until it is ready."""
         env = self._stage.environment() | {
             "REELREADY_HOST": self.host,
-            "REELREADY_DATABASE_URL": self.database.instead_of(self._stage.url),
+            "REELREADY_DATABASE_URL": self.postgres.instead_of(self._stage.url),
         }
-        if self.doorbells is not None:
-            url = self.doorbells.instead_of("redis://127.0.0.1/0")
+        if self.redis.target:
+            url = self.redis.instead_of("redis://127.0.0.1/0")
             env["REELREADY_REDIS_URL"] = url
         name = f"machine-{self.host}"
-        child = self._stage.children.child(name, self._line.over_there(_SERVE), env=env)
+        child = self._stage.children.child(
+            name, self._there.over_there(_SERVE), env=env
+        )
         self._process = await self._running.enter_async_context(child)
         await self.becomes(self.hears, _OPEN_S)
 
@@ -145,18 +154,13 @@ async def _machines(
     stage: Stage, number: int, redis_port: int
 ) -> AsyncIterator[list[_Machine]]:
     """Lay the cables and start the gateways for the length of the block."""
-    postgres_port = urlsplit(stage.url).port or 0
     async with AsyncExitStack() as stack:
         made = []
-        for one in range(number):
-            line = stack.enter_context(cable(one))
-            database = TcpProxy(postgres_port, host=line.address)
-            await stack.enter_async_context(database)
-            doorbells = None
-            if redis_port:
-                doorbells = TcpProxy(redis_port, host=line.address)
-                await stack.enter_async_context(doorbells)
-            machine = _Machine(stage, line, database, doorbells)
+        for _ in range(number):
+            machine = _Machine(stage, stack.enter_context(network()))
+            machine.redis.target = redis_port
+            await stack.enter_async_context(machine.postgres)
+            await stack.enter_async_context(machine.redis)
             stack.push_async_callback(machine.end)
             made.append(machine)
         await asyncio.gather(*(one.start() for one in made))
@@ -238,7 +242,7 @@ class _Run:
     async def cut_off(self) -> None:
         """Cut a machine off from Postgres."""
         machine = random.choice(self.machines)
-        async with machine.database.black_hole():
+        with machine.database.pulled_here():
             self.red_s.append(await machine.becomes(machine.is_red, 3 * RED_S))
             await asyncio.sleep(self.plan.calm_s)
         self.healed_s.append(await machine.becomes(machine.hears, 3 * HEALED_S))
@@ -246,8 +250,7 @@ class _Run:
     async def deaf(self) -> None:
         """Cut a machine off from Redis: its clients are a little late, and no more."""
         machine = random.choice(self.machines)
-        assert machine.doorbells is not None
-        async with machine.doorbells.black_hole():
+        with machine.doorbells.pulled_here():
             began_s = time.monotonic()
             while time.monotonic() < began_s + BEHIND_S + self.plan.calm_s:
                 self.behind_s.append(await self._catch_up())
@@ -284,6 +287,10 @@ class _Run:
         return figures
 
 
+def _port(url: str) -> int:
+    return int(urlsplit(url).port or 0)
+
+
 async def _report(reporter: Reporter, file_id: str, over: asyncio.Event) -> None:
     while not over.is_set():
         await reporter.report(file_id)
@@ -313,7 +320,7 @@ async def _by_relay(plan: _Plan) -> _Run:
         run = _Run(plan, stage, machines)
 
         async def failed_over() -> None:
-            lines = [front, *(one.doorbells for one in machines if one.doorbells)]
+            lines = [front, *(one.redis for one in machines)]
             target = second.port if front.target == first.port else first.port
             for line in lines:
                 line.target = target
