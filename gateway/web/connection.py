@@ -288,6 +288,10 @@ class Connection(Timed, asyncio.Protocol):
             return False
         head = self._received[: end + len(http.END_OF_HEAD)]
         request = http.parse_head(bytes(head))
+        # aiohttp would refuse it and keep the connection, which then serves nothing
+        # that is hot, whoever uses it next.
+        if request.headers.get("expect", "100-continue").lower() != "100-continue":
+            raise BadRequestError("the only Expect that is met is 100-continue")
         match = _PATH.fullmatch(request.path)
         if match is None or _is_preflight(request):
             self._hand_over()

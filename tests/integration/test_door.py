@@ -60,6 +60,21 @@ def post_chunked(sign):
     return write
 
 
+class TestExpect:
+    @pytest.mark.parametrize("path", ["/healthz", "/v1/files/f-1"])
+    @pytest.mark.parametrize("expect", ["foo", "100-continue, foo", '"'])
+    def test_what_cannot_be_met_ends_the_connection(self, place, path, expect):
+        """Through a proxy, the next request on it would be somebody else's."""
+        with place.wire() as wire:
+            wire.send(request("GET", path, {"Expect": expect}))
+            refused = wire.answer()
+            rest = wire.rest()
+
+        assert 400 == refused.status
+        assert "close" == refused.headers["connection"]
+        assert b"" == rest
+
+
 class TestKeepAlive:
     def test_it_survives_every_kind_of_wait(self, place):
         file_id = place.new_file()
