@@ -20,17 +20,29 @@ from gateway.protocol.cursor import CURRENT
 from gateway.store.pool import Pool
 
 MAX_PAGE_EVENTS = 500
-"""Events of one reading; whoever wants more asks again from its last seq."""
+MAX_PAGE_BYTES = 64 * 1024
+"""
+Of one reading, but one event at least; whoever wants more asks again from its last
+seq.  It is what a reader who stops reading may keep in our memory.
+"""
 
 _READ = f"""
 select c.place, f.seq as head, f.owner, f.status, e.seq, e.state
 from unnest($1::text[], $2::integer[]) with ordinality as c (id, after, place)
 join files f on f.id = c.id
 left join lateral (
-    select seq, state from events
-    where file_id = f.id
-      and seq > case when c.after between 0 and f.seq then c.after else f.seq - 1 end
-    order by seq limit {MAX_PAGE_EVENTS}
+    select seq, state from (
+        select seq, state,
+               sum(octet_length(state::text)) over (order by seq)
+               - octet_length(state::text) as before
+        from (
+            select seq, state from events
+            where file_id = f.id and seq
+                > case when c.after between 0 and f.seq then c.after else f.seq - 1 end
+            order by seq limit {MAX_PAGE_EVENTS}
+        ) page
+    ) measured
+    where before < {MAX_PAGE_BYTES}
 ) e on true
 order by c.place, e.seq
 """  # noqa: S608 - the only value put in is our own constant

@@ -7,6 +7,9 @@ import aiohttp
 import jwt
 import pytest
 
+from gateway.store import history
+from gateway.store.history import MAX_PAGE_BYTES
+
 TOKEN_SECRET = "t" * 40
 
 HOSTILE_CURSORS = [
@@ -264,3 +267,51 @@ async def test_many_files_with_hostile_ids_are_simply_not_there(gateway):
         path = f"{gateway.url}/v1/events?file={mine}&file={hostile}"
         async with gateway.http.get(path) as answer:
             assert 404 == answer.status
+
+
+async def test_a_long_history_of_long_events_is_read_in_pages(gateway):
+    """Of a page a reader who stops reading may keep 64 KiB in our memory, not 2 MB."""
+    file_id = await gateway.new_file(metadata={"note": "x" * 4000})
+    await gateway.fetch(
+        """
+        with made as (
+            select id, n, replace(state::text, '"seq":1,', '"seq":' || n || ',') as said
+            from files, generate_series(2, 200) n where id = $1
+        ), event as (
+            insert into events
+                (file_id, seq, type, occurred_at, recorded_at, state)
+            select id, n, 'progress', now(), now(), said::json from made
+        )
+        update files set seq = 200, state = said::json
+        from made where files.id = made.id and n = 200
+        """,
+        file_id,
+    )
+    path = f"/v1/files/{file_id}/events?after=0"
+
+    frames = await gateway.stream(path, most=200)
+    polled = []
+    while len(polled) < 200:
+        after = polled[-1]["seq"] if polled else 0
+        url = f"{gateway.url}/v1/files/{file_id}/events?after={after}&wait=0"
+        async with gateway.http.get(url) as answer:
+            assert len(await answer.read()) < MAX_PAGE_BYTES + 16_384
+            polled += (await answer.json())["events"]
+
+    everything = list(range(1, 201))
+    assert everything == [int(frame.id) for frame in frames]
+    assert everything == [event["seq"] for event in polled]
+
+
+async def test_one_event_larger_than_a_page_is_a_page(gateway, monkeypatch):
+    monkeypatch.setattr(
+        "gateway.store.history._READ",
+        history._READ.replace(str(MAX_PAGE_BYTES), "10"),
+    )
+    file_id = await gateway.new_file()
+    await gateway.report(file_id, "uploaded")
+    await gateway.complete(file_id)
+
+    frames = await gateway.stream(f"/v1/files/{file_id}/events?after=0")
+
+    assert ["1", "2", "3"] == [frame.id for frame in frames if frame.id]
