@@ -10,14 +10,16 @@ Each is answered with its own outcome, after the commit.
 Nobody waits longer than `ANSWER_TIMEOUT_S`: a sender that was told to come back
 sends the same report again, and gets its answer if it was stored meanwhile.
 
-One report that the database cannot take fails alone: its batch is rolled back
-and written one by one.
+One report that the database cannot take, or whose file's row cannot be read, fails
+alone: its batch is rolled back and written one by one.
 """
 
 import asyncio
 import logging
 from collections import Counter, deque
 from collections.abc import Iterable
+
+import msgspec
 
 from gateway.errors import GatewayError, RejectedError, UnavailableError
 from gateway.model import FileId
@@ -145,7 +147,7 @@ class Ingest:
                 answers = await self._append([incoming for incoming, _ in batch])
         except UnavailableError as error:
             _answer(batch, [error] * len(batch))
-        except RejectedError as error:
+        except (RejectedError, msgspec.DecodeError) as error:
             await self._commit_alone(batch, error)
         else:
             self._count(answers)
@@ -158,13 +160,15 @@ class Ingest:
         for outcome, count in outcomes.items():
             self._metrics.reports.labels(outcome).inc(count)
 
-    async def _commit_alone(self, batch: list[_Waiting], error: RejectedError) -> None:
+    async def _commit_alone(
+        self, batch: list[_Waiting], error: RejectedError | msgspec.DecodeError
+    ) -> None:
         if len(batch) > 1:
             for one in batch:
                 await self._commit([one])
             return
         _log.error("report for %s refused: %s", batch[0][0].file_id, error)
-        _answer(batch, [UnavailableError("the database refused this report")])
+        _answer(batch, [UnavailableError("this report cannot be stored")])
 
 
 def _answer(batch: list[_Waiting], answers: "list[Answer | GatewayError]") -> None:

@@ -129,8 +129,8 @@ class Request:
         Source: RFC 6265, 4.2.1.
         """
         for pair in self.headers.get("cookie", "").split(";"):
-            key, equals, value = pair.partition("=")
-            if equals and key.strip() == name:
+            label, equals, value = pair.partition("=")
+            if equals and label.strip() == name:
                 value = value.strip()
                 quoted = len(value) > 1 and value[0] == value[-1] == '"'
                 return value[1:-1] if quoted else value

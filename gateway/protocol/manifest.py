@@ -92,7 +92,7 @@ def decode(raw: bytes, file_id: FileId, outputs: Outputs) -> Report:
         hls_url=outputs.url("master_playlist", said.master_playlist, file_id),
         duration_ms=said.duration_ms,
         renditions=tuple(
-            _rendition(f"renditions[{n}].playlist", one, file_id, outputs)
+            _rendition(f"renditions[{n}]", one, file_id, outputs)
             for n, one in enumerate(said.renditions)
         ),
     )
@@ -112,11 +112,11 @@ def _rendition(
     return Rendition(
         url=None
         if said.playlist is None
-        else outputs.url(field, said.playlist, file_id),
+        else outputs.url(f"{field}.playlist", said.playlist, file_id),
         width=said.width,
         height=said.height,
         bandwidth=said.bandwidth,
         average_bandwidth=said.average_bandwidth,
-        codecs=said.codecs,
+        codecs=body.clean_or_none(f"{field}.codecs", said.codecs or None),
         frame_rate=said.frame_rate,
     )

@@ -19,6 +19,7 @@ import asyncpg
 from gateway.errors import UnavailableError
 from gateway.model import Status
 from gateway.store.pool import Pool
+from gateway.store.records import HEARD_AT
 from gateway.telemetry import Metrics
 
 _log = logging.getLogger("reelready.backlog")
@@ -33,9 +34,9 @@ of more it sees a part, but soon another.
 ENDS_WITHIN = timedelta(minutes=10)
 """Of its deadline: what is promised (docs/reliability.md)."""
 
-_LOOK = """
+_LOOK = f"""
 with next as materialized (
-    select status, deadline_at, (state->>'updated_at')::timestamptz as heard_at
+    select status, deadline_at, {HEARD_AT} as heard_at
     from files where deadline_at is not null order by deadline_at limit $1
 )
 select greatest(0, extract(epoch from now() - min(deadline_at)))::float8 as lag_s,
@@ -43,7 +44,7 @@ select greatest(0, extract(epoch from now() - min(deadline_at)))::float8 as lag_
        pg_notification_queue_usage() as queue_usage
 from next left join unnest($2::text[], $3::interval[]) as l (name, life)
     on name = status
-"""
+"""  # noqa: S608 - the only value put in is our own constant
 
 
 class Backlog:

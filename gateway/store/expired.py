@@ -10,6 +10,7 @@ is: a cursor before a gap is answered with a reset, and so needs one.
 from datetime import timedelta
 
 from gateway.store.pool import Pool
+from gateway.store.records import HEARD_AT
 
 _DELETE_INGEST_IDS = """
 delete from ingest_ids where webhook_id in (
@@ -28,14 +29,14 @@ delete from events e using (
 where e.file_id = old.file_id and e.seq = old.seq
 """
 
-_DELETE_FILES = """
+_DELETE_FILES = f"""
 delete from files where id in (
     select id from files
     where status = 'expired' and created_at < now() - $2::interval
-      and (state->>'updated_at')::timestamptz < now() - $2::interval
+      and {HEARD_AT} < now() - $2::interval
     order by created_at limit $1 for update skip locked
 )
-"""
+"""  # noqa: S608 - the only value put in is our own constant
 
 
 class Expired:

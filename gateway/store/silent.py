@@ -8,18 +8,22 @@ died had found is soon found again; whoever has looked into it puts it off for
 as long as it may be silent now.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
+import msgspec
 from msgspec import Struct
 
 from gateway.model import FileRecord, Status
 from gateway.store.pool import Pool
-from gateway.store.records import file_record
+from gateway.store.records import HEARD_AT, file_record
 
-_CLAIM = """
+_log = logging.getLogger("reelready.reconciler")
+
+_CLAIM = f"""
 with found as (
-    select id, (state->>'updated_at')::timestamptz + l.life as over
+    select id, {HEARD_AT} + l.life as over
     from files join unnest($2::text[], $3::interval[]) as l (name, life)
         on l.name = files.status
     where deadline_at < now()
@@ -29,20 +33,20 @@ with found as (
 update files f set deadline_at = now() + $4
 from found
 where f.id = found.id
-returning f.state, f.jobs, f.progressed_at, now() - over as late, f.deadline_at
-"""
+returning f.id, f.state, f.jobs, f.progressed_at, now() - over as late, f.deadline_at
+"""  # noqa: S608 - the only value put in is our own constant
 
 # A little more than twice the silence: files that fell silent together are not
 # looked at together for ever.  Who was heard of meanwhile has another time already.
 # Reports lock in the order of ids, and so they are never waited for: whoever is
 # locked is just heard of.
-_PUT_OFF = """
+_PUT_OFF = f"""
 with looked as materialized (
     select id, over, now() + least(now() - since, $6) * (1 + random() / 5) as later
     from unnest($1::text[], $2::timestamptz[], $3::boolean[]) as c (id, again_at, late)
     join files f using (id)
     join unnest($4::text[], $5::interval[]) as l (name, life) on l.name = status
-    cross join lateral (select (state->>'updated_at')::timestamptz as since) s
+    cross join lateral (select {HEARD_AT} as since) s
     cross join lateral (select case when not late then since + l.life end as over) o
     where f.deadline_at = again_at
     order by id
@@ -51,7 +55,7 @@ with looked as materialized (
 update files f set deadline_at = least(over, later)
 from looked
 where f.id = looked.id
-"""
+"""  # noqa: S608 - as above
 
 
 class SilentFile(Struct, frozen=True):
@@ -96,6 +100,8 @@ class Silent:
         """
         Take at most `limit` silent files, longest due first.
 
+        What cannot be read is logged and left out; it is found again later.
+
         Raises:
             UnavailableError: The database is away.
         """
@@ -107,14 +113,16 @@ class Silent:
                 list(self._deadlines.values()),
                 self._again,
             )
-        return [
-            SilentFile(
-                file_record(row["state"], row["jobs"], row["progressed_at"]),
-                row["late"],
-                row["deadline_at"],
-            )
-            for row in rows
-        ]
+        files = []
+        for row in rows:
+            try:
+                record = file_record(row["state"], row["jobs"], row["progressed_at"])
+            except msgspec.DecodeError as error:
+                # Of a later release, perhaps: it must not keep us from the others.
+                _log.error("file %s cannot be read: %s", row["id"], error)
+                continue
+            files.append(SilentFile(record, row["late"], row["deadline_at"]))
+        return files
 
     async def put_off(self, files: Sequence[SilentFile]) -> None:
         """

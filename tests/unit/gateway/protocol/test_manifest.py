@@ -144,7 +144,7 @@ def test_a_field_that_is_wrong_is_named(field, value):
         *[("height", value) for value in (-1, "1")],
         *[("bandwidth", value) for value in (-1, "1")],
         *[("average_bandwidth", value) for value in (-1, "1")],
-        *[("codecs", value) for value in (1, "a" * 201)],
+        *[("codecs", value) for value in (1, "a" * 201, "avc1\0")],
         *[("frame_rate", value) for value in (-0.1, 10_001, "25")],
     ],
 )
