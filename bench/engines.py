@@ -34,7 +34,15 @@ SIMULATED = 200_000
 ONE, POSTGRES, RELAY = ENGINES = ("one process", "Postgres", "relay and Redis")
 """What can be turned on, in this order."""
 
-PARTS = ("gateways", "Postgres", "relay", "Redis", "turns at notifying")
+PARTS = (
+    "gateways", "Postgres", "relay", "Redis", "turns at notifying", "subscribers",
+)  # fmt: skip
+
+MOST_SUBSCRIBERS = 100_000
+"""Of a process: `REELREADY_MAX_SUBSCRIBERS`, if it is not set."""
+
+WRITERS = 2
+"""Transactions that a process has under way: `gateway.ingest.WRITERS`."""
 
 _US = 1e6
 
@@ -132,39 +140,84 @@ class Plan:
 
 
 def plan(known: Costs, load: Load, engine: str, gateways: int) -> Plan:
-    """Reckon a load with so many gateways."""
+    """
+    Reckon a load with so many gateways.
+
+    How full gateways, relay and Redis are is reckoned with what an event costs
+    under full load: until then fewer events share a transaction, and each is
+    dearer, which is what `cores` is reckoned with.
+    """
     is_relayed = engine == RELAY
     # What waits for its turn is written together, so there are never more of them.
-    commits = min(load.events, BUSY * known.commits_per_second)
+    commits = min(
+        load.events,
+        gateways * WRITERS / known.transaction_s,
+        BUSY * known.commits_per_second,
+    )
+    batch = load.events / commits
     listeners = 2 if is_relayed else gateways
     postgres_us = load.events * known.row
     postgres_us += commits * (known.commit + listeners * known.listener)
-    if is_relayed:
-        elsewhere = known.writer[1] + known.relayed
-        each_us = known.own[1] / gateways + elsewhere * (1 - 1 / gateways)
-    else:
-        each_us = event_us(known, gateways)
     clients_us = load.connects * known.connect + load.clients / 60 * known.minute
-    redis_us = load.events * known.redis + load.connects * known.redis_connect
-    cores_us = {
-        "gateways": load.events * each_us + clients_us,
-        "Postgres": postgres_us,
-        "relay": load.events * known.relay if is_relayed else 0.0,
-        "Redis": redis_us if is_relayed else 0.0,
-    }
+    subscribe_us = load.connects * known.redis_connect
+
+    def used(apiece: Costs) -> dict[str, float]:
+        each_us = (
+            _relayed_us(apiece, gateways) if is_relayed else event_us(apiece, gateways)
+        )
+        used_us = {
+            "gateways": load.events * each_us + clients_us,
+            "Postgres": postgres_us,
+            "relay": load.events * apiece.relay if is_relayed else 0.0,
+            "Redis": load.events * apiece.redis + subscribe_us if is_relayed else 0.0,
+        }
+        return {part: part_us / _US for part, part_us in used_us.items()}
+
     room = {"gateways": gateways, "Postgres": POSTGRES_CORES, "relay": 1, "Redis": 1}
-    cores = {part: used_us / _US for part, used_us in cores_us.items()}
-    full = {part: used / room[part] / BUSY for part, used in cores.items()}
+    full = {part: cores / room[part] / BUSY for part, cores in used(known).items()}
     turns = load.events / (known.commits_per_second * MAX_BATCH)
     fallen_us = load.clients / gateways * known.connect
     return Plan(
         load=load,
         engine=engine,
         gateways=gateways,
-        cores=cores,
-        full=full | {"turns at notifying": turns / BUSY},
+        cores=used(_sharing(known, batch)),
+        full=full
+        | {
+            "turns at notifying": turns / BUSY,
+            "subscribers": load.clients / gateways / MOST_SUBSCRIBERS,
+        },
         turn_ms=gateways / known.commits_per_second * 1000,
         back_s=fallen_us / _US / max(1.0, (1 - BUSY) * (gateways - 1)),
+    )
+
+
+def _relayed_us(known: Costs, gateways: int) -> float:
+    """CPU of all processes for one event, doorbells by a relay."""
+    elsewhere = known.writer[1] + known.relayed
+    return known.own[1] / gateways + elsewhere * (1 - 1 / gateways)
+
+
+def _sharing(known: Costs, batch: float) -> Costs:
+    """
+    Say what things cost when so many events share a transaction.
+
+    Between one alone and full load: what they share is divided by their number.
+    """
+    share = min(1.0, max(0.0, (1 / batch - 1 / known.batch) / (1 - 1 / known.batch)))
+
+    def between(name: str, shared: float) -> float:
+        return shared + (known.apiece[name] - shared) * share
+
+    return replace(
+        known,
+        own={1: between("own", known.own[1])},
+        writer={1: between("writer", known.writer[1])},
+        reader={1: between("reader", known.reader[1])},
+        idle={1: between("idle", known.idle[1])},
+        relayed=between("relayed", known.relayed),
+        relay=between("relay", known.relay),
+        redis=between("redis", known.redis),
     )
 
 
@@ -172,7 +225,7 @@ def smallest(known: Costs, load: Load, engine: str) -> Plan:
     """Reckon it with the fewest gateways that are not more than full, if any are."""
     if engine == ONE:
         return plan(known, load, ONE, 1)
-    gateways = 1
+    gateways = ceil(load.clients / MOST_SUBSCRIBERS)
     while True:
         one = plan(known, load, engine, gateways)
         if one.full["gateways"] <= 1 or gateways >= MOST_GATEWAYS:

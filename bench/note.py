@@ -7,7 +7,7 @@ from bench.table import bars_table, judged, scenario_table
 
 _LOUD = 0.5
 _NOT_SHOWN = (
-    "Not shown: a network between them, TLS, more than one gateway, a disk slower "
+    "Not shown: a network between them, TLS, more than one machine, a disk slower "
     "than this one.  Peers count as connected at their response head and are not "
     "asked for a state; ours at its first event."
 )

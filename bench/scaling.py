@@ -144,24 +144,30 @@ def _queue_table(known: Costs) -> str:
 
 
 def _costs_table(known: Costs) -> str:
-    parts = (
-        ("gateway: an event whose client waits in the same process", known.own[1]),
-        ("gateway: writing one whose client waits elsewhere", known.writer[1]),
-        ("gateway: reading it there, rung by Postgres", known.reader[1]),
-        ("gateway: reading it there, rung by a relay", known.relayed),
-        ("gateway: hearing of it with nobody there", known.idle[1]),
-        ("gateway: a client that comes", known.connect),
-        ("gateway: each client of a file that many wait for", known.delivery),
-        ("gateway: a client that waits a minute", known.minute),
-        ("Postgres: a transaction that notifies", known.commit),
-        ("Postgres: an event in it", known.row),
-        ("Postgres: a session that hears of it", known.listener),
-        ("relay: an event", known.relay),
-        ("Redis: an event", known.redis),
-        ("Redis: a client that comes", known.redis_connect),
+    alone = known.apiece
+    rows: list[tuple[str, float, float | None]] = [
+        ("gateway: an event whose client waits there", known.own[1], alone["own"]),
+        ("gateway: writing another one", known.writer[1], alone["writer"]),
+        ("gateway: reading it, by Postgres", known.reader[1], alone["reader"]),
+        ("gateway: reading it, by a relay", known.relayed, alone["relayed"]),
+        ("gateway: hearing of it, with nobody there", known.idle[1], alone["idle"]),
+        ("gateway: a client that comes", known.connect, None),
+        ("gateway: each client of a hot file", known.delivery, None),
+        ("gateway: a client that waits a minute", known.minute, None),
+        ("Postgres: a transaction that notifies", known.commit, None),
+        ("Postgres: an event in it", known.row, None),
+        ("Postgres: a session that hears of it", known.listener, None),
+        ("relay: an event", known.relay, alone["relay"]),
+        ("Redis: an event", known.redis, alone["redis"]),
+        ("Redis: a client that comes", known.redis_connect, None),
+    ]
+    return markdown(
+        ("what", "CPU us", "alone in its transaction"),
+        (
+            (what, number(full), "" if apiece is None else number(apiece))
+            for what, full, apiece in rows
+        ),
     )
-    rows = [(what, number(cost_us)) for what, cost_us in parts]
-    return markdown(("what", "CPU us"), rows)
 
 
 def update(path: Path = PAGE) -> None:

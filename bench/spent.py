@@ -31,13 +31,18 @@ class Costs:
         reader: There.
         idle: In a process that hears of it and has nobody.
         relayed: `reader`, rung by a relay.
+        apiece: On an event that is a transaction of its own, by the names of the
+            others; they are of events that share one, as under full load.
         connect: On a client that comes.
         delivery: On each client of a file that many wait for.
         minute: On a client that waits a minute, heartbeats included.
         commit: Of Postgres, on one transaction that notifies.
         row: Of Postgres, on one event in it.
         listener: Of Postgres, on one session that hears of one transaction.
+        silent_per_second: Commits that do not notify, of eight sessions.
         commits_per_second: That notify, one after the other.
+        transaction_s: From the first word of it to its answer, at the least.
+        batch: Events of a transaction under full load.
         relay: On an event.
         redis: On an event, and on a client that comes.
         kib: Of memory of a client that waits, the kernel's half included.
@@ -48,13 +53,17 @@ class Costs:
     reader: dict[int, float]
     idle: dict[int, float]
     relayed: float
+    apiece: dict[str, float]
     connect: float
     delivery: float
     minute: float
     commit: float
     row: float
     listener: float
+    silent_per_second: float
     commits_per_second: float
+    transaction_s: float
+    batch: float
     relay: float
     redis: float
     redis_connect: float
@@ -107,13 +116,25 @@ def costs() -> Costs:
         reader=each(*apart, "reader_us"),
         idle=each(*apart, "idle_us"),
         relayed=_figure(*relay, f"reader_us_{IN_FLIGHT}"),
+        apiece={
+            "own": _figure("listeners", "ours", "gateway_us_0"),
+            "writer": _figure(*apart, "writer_us_paced"),
+            "reader": _figure(*apart, "reader_us_paced"),
+            "idle": _figure(*apart, "idle_us_paced"),
+            "relayed": _figure(*relay, "reader_us_paced"),
+            "relay": _figure(*relay, "relay_us_paced"),
+            "redis": _figure(*relay, "redis_us_paced"),
+        },
         connect=_figure(*alone, "connect_cpu_us"),
         delivery=_figure(*alone, "delivery_cpu_us"),
         minute=_figure("waiting", "ours", "cpu_s_usual") / held * _US,
         commit=commit,
         row=max(0.0, one - commit * one_commits),
         listener=woken / 64 / one_commits,
+        silent_per_second=_figure("listeners", "ours", "commits_per_second"),
         commits_per_second=_figure("listeners", "ours", "notifying_per_second"),
+        transaction_s=_figure("listeners", "ours", "p50_ms_0") / 1000,
+        batch=1 / many_commits,
         relay=_figure(*relay, f"relay_us_{IN_FLIGHT}"),
         redis=_figure(*relay, f"redis_us_{IN_FLIGHT}"),
         redis_connect=_figure(*relay, "redis_us_connect"),

@@ -8,9 +8,11 @@ import pytest
 from bench.engines import (
     BUSY,
     ENGINES,
+    MOST_SUBSCRIBERS,
     ONE,
     POSTGRES,
     RELAY,
+    WRITERS,
     Load,
     best,
     event_us,
@@ -22,6 +24,8 @@ from bench.engines import (
 )
 from bench.scaling import PAGE, tables, update
 from bench.spent import SEVERAL, WAITING, costs, measured
+from gateway.config import Config
+from gateway.ingest import WRITERS as WRITERS_OF_INGEST
 
 TEXT = PAGE.read_text("utf-8")
 MOST_OFF = 0.25
@@ -64,11 +68,14 @@ def test_what_the_page_says_in_short_is_what_the_tables_say(known):
     one, more, relay = (most(known, engine, 10) for engine in ENGINES)
 
     assert f"enough for {one.load.clients:,} clients" in TEXT
-    assert f"for {most(known, ONE, 60).load.clients:,} if every 60 s" in TEXT
+    assert 99_000 == most(known, ONE, 60).load.clients
+    assert MOST_SUBSCRIBERS == Config.__dataclass_fields__["max_subscribers"].default
+    assert f"for the {MOST_SUBSCRIBERS:,} of `REELREADY_MAX_SUBSCRIBERS`" in TEXT
     assert 1_000_000 == more.load.clients
     assert "a million clients\n  and 100,000 events a second" in TEXT
     assert f"is full itself at {relay.load.events:,.0f} events a second" in TEXT
     assert f"[{known.commits_per_second:,.0f} a second here]" in TEXT
+    assert f"where {known.silent_per_second:,.0f} that" in TEXT
     assert f"add the {known.delivery:.0f} us of the table" in TEXT
 
 
@@ -135,3 +142,14 @@ def test_the_command_puts_the_tables_there(tmp_path):
     text = page.read_text()
     assert "old" not in text
     assert all(table in text for table in tables().values())
+
+
+def test_an_event_alone_in_its_transaction_is_dearer(known):
+    """Under full load it costs what was measured there, and never less."""
+    quiet, full = (
+        plan(known, Load(clients=n), POSTGRES, 4) for n in (1_000, 1_000_000)
+    )
+
+    assert quiet.cores["gateways"] / 1_000 > 3 * full.cores["gateways"] / 1_000_000
+    assert full.cores["gateways"] >= full.full["gateways"] * BUSY * 4
+    assert WRITERS == WRITERS_OF_INGEST
