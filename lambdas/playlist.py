@@ -98,7 +98,7 @@ def _variant(attribute_list: str, uri: str) -> Variant:
         uri=uri,
         bandwidth=bandwidth,
         average_bandwidth=_number(attributes, "AVERAGE-BANDWIDTH"),
-        codecs=codecs[0] if codecs else None,
+        codecs=codecs[0].strip() or None if codecs else None,
         frame_rate=float(frame_rate[0]) if frame_rate else None,
         width=int(resolution[1]) if resolution else None,
         height=int(resolution[2]) if resolution else None,

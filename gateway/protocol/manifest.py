@@ -117,6 +117,6 @@ def _rendition(
         height=said.height,
         bandwidth=said.bandwidth,
         average_bandwidth=said.average_bandwidth,
-        codecs=body.clean_or_none(f"{field}.codecs", said.codecs or None),
+        codecs=body.clean_or_none(f"{field}.codecs", said.codecs),
         frame_rate=said.frame_rate,
     )

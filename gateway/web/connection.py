@@ -288,12 +288,12 @@ class Connection(Timed, asyncio.Protocol):
             return False
         head = self._received[: end + len(http.END_OF_HEAD)]
         request = http.parse_head(bytes(head))
-        # aiohttp would refuse it and keep the connection, which then serves nothing
-        # that is hot, whoever uses it next.
-        if request.headers.get("expect", "100-continue").lower() != "100-continue":
-            raise BadRequestError("the only Expect that is met is 100-continue")
         match = _PATH.fullmatch(request.path)
         if match is None or _is_preflight(request):
+            # aiohttp would refuse it and keep the connection, which then serves
+            # nothing that is hot, whoever uses it next.
+            if request.headers.get("expect", "100-continue").lower() != "100-continue":
+                raise BadRequestError("the only Expect that is met is 100-continue")
             self._hand_over()
             return False
         self._received = self._received[len(head) :]
