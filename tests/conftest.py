@@ -27,27 +27,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # Started by a shell in the background, we and what we start would not be told.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-ALONE = ("integration", "system", "faults")
-"""
-Folders whose tests start processes and look at clocks: they come after all others, one
-after the other.
-"""
-
 MakeDatabase = Callable[[], AbstractAsyncContextManager[str]]
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give all that must not run beside each other to one of the workers."""
-    root = Path(__file__).parent
-
-    def turn(item: pytest.Item) -> int:
-        folder = item.path.relative_to(root).parts[0]
-        return ALONE.index(folder) + 1 if folder in ALONE else 0
-
-    items.sort(key=turn)
-    for item in items:
-        if turn(item):
-            item.add_marker(pytest.mark.xdist_group("alone"))
 
 
 @dataclass
