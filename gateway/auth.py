@@ -18,7 +18,6 @@ from gateway.model import FileId
 from gateway.protocol import jws
 
 AUDIENCE = "reelready"
-ALGORITHM = "HS256"
 SIGNATURE_TOLERANCE_S = 300
 CLOCK_LEEWAY_S = 60
 """How far ahead the clock of a back end that mints tokens may be."""

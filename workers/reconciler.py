@@ -4,16 +4,14 @@ Every file ends: whoever is silent is asked about, and ended when time is over.
 What AWS knows is written as the lost report would have been, so that one that
 comes late changes nothing.  A file is ended only while it is still as it was
 found (`if_seq`): a report that comes in between wins.  Several workers may run;
-each silent file is found by one of them, and each keeps in mind for itself since
-when AWS does not answer.
+each silent file is found by one of them.
 """
 
 import asyncio
 import logging
 import random
 import signal
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
@@ -23,13 +21,11 @@ from gateway.config import PREFIX, Config
 from gateway.errors import GatewayError, RejectedError
 from gateway.model import (
     FileError,
-    FileId,
     FileRecord,
     FileState,
     Outcome,
     Report,
     ReportType,
-    Seq,
     Status,
 )
 from gateway.store.append import Answer, Append, Incoming
@@ -51,12 +47,6 @@ PATIENCE = timedelta(minutes=4)
 """
 A file whose time is over is asked about for so long while AWS does not answer.
 With the time until it is seen, and seen again, it ends in ten.
-"""
-
-UNANSWERED_LIFE = timedelta(minutes=8)
-"""
-So long is remembered that there was no answer: it takes less to end a file, and
-more until one that somebody got an answer about is seen again.
 """
 
 AGAIN = timedelta(minutes=2)
@@ -122,14 +112,10 @@ class Reconciler:
         silent: Silent,
         upstream: Asked,
         append: Append,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._silent = silent
         self._upstream = upstream
         self._append = append
-        self._clock = clock
-        self._unanswered_s: dict[tuple[FileId, Seq], float] = {}
-        """When a file whose time is over was first asked about in vain."""
 
     async def sweep(self) -> int:
         """
@@ -144,17 +130,14 @@ class Reconciler:
         """
         found = await self._silent.claim(MAX_SWEEP_FILES)
         random.shuffle(found)  # so that no file is always the one there is no time for
-        now_s = self._clock()
         findings = await self._upstream.ask([file.record for file in found])
         asked = list(zip(found, findings, strict=True))
         moved = await self._pass_on(asked)
-        self._remember(asked, now_s)
         await self._write(
             [
                 _ending(file)
                 for file, finding in asked
-                if file.record.state.id not in moved
-                and self._is_over(file, finding, now_s)
+                if file.record.state.id not in moved and _is_over(file, finding)
             ]
         )
         await self._upstream.convert(
@@ -171,31 +154,17 @@ class Reconciler:
         ]
         if known:
             await self._silent.put_off(known)
+        in_vain = [
+            file
+            for file, finding in asked
+            if finding.unknown is not None
+            and not finding.unasked
+            and _is_late(file)
+            and file.unanswered is None
+        ]
+        if in_vain:
+            await self._silent.note_unanswered(in_vain)
         return len(found)
-
-    def _remember(
-        self, asked: Sequence[tuple[SilentFile, Finding]], now_s: float
-    ) -> None:
-        """Keep in mind which files AWS does not answer about, and since when."""
-        oldest_s = now_s - UNANSWERED_LIFE.total_seconds()
-        self._unanswered_s = {
-            key: at_s for key, at_s in self._unanswered_s.items() if at_s > oldest_s
-        }
-        for file, finding in asked:
-            if finding.unknown is None:
-                self._unanswered_s.pop(_key(file), None)
-            elif _is_late(file) and not finding.unasked:
-                self._unanswered_s.setdefault(_key(file), now_s)
-
-    def _is_over(self, file: SilentFile, finding: Finding, now_s: float) -> bool:
-        """Whether silence ends the file now."""
-        if not _is_late(file) or finding.unasked:
-            return False
-        if finding.alive:
-            return file.late > MAX_JOB_AGE
-        if finding.unknown is None:
-            return True
-        return now_s - self._unanswered_s[_key(file)] > PATIENCE.total_seconds()
 
     async def _pass_on(self, asked: Sequence[tuple[SilentFile, Finding]]) -> set[str]:
         """Write what lost reports would have said; returns whose state moved."""
@@ -280,9 +249,15 @@ def _is_late(file: SilentFile) -> bool:
     return file.late >= timedelta(0)
 
 
-def _key(file: SilentFile) -> tuple[FileId, Seq]:
-    """Of a file as it is: one that is heard of is another."""
-    return file.record.state.id, file.record.state.seq
+def _is_over(file: SilentFile, finding: Finding) -> bool:
+    """Whether silence ends the file now."""
+    if not _is_late(file) or finding.unasked:
+        return False
+    if finding.alive:
+        return file.late > MAX_JOB_AGE
+    if finding.unknown is None:
+        return True
+    return file.unanswered is not None and file.unanswered > PATIENCE
 
 
 def _ending(file: SilentFile) -> Incoming:

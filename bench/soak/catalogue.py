@@ -23,6 +23,7 @@ from bench.soak.shortage import BODIES, FILES, HEADS, MEMORY
 from bench.soak.slow import SLOW
 from bench.soak.stalled import STALLED
 from bench.soak.supply import SUPPLY
+from bench.soak.unread import UNREAD
 from bench.soak.upstream import UPSTREAM
 from bench.soak.vanished import VANISHED
 from bench.soak.writers import WRITERS
@@ -46,6 +47,7 @@ PARTS: tuple[Part, ...] = (
     PROXIES,
     VANISHED,
     STALLED,
+    UNREAD,
     PERMUTATIONS,
     UPSTREAM,
     FILES,

@@ -19,8 +19,8 @@ from gateway.protocol import sse
 from gateway.protocol.cursor import CURRENT
 from gateway.store.pool import Pool
 
-MAX_PAGE_EVENTS = 500
-MAX_PAGE_BYTES = 64 * 1024
+MAX_PAGE_EVENTS = 100
+MAX_PAGE_BYTES = 16 * 1024
 """
 Of one reading, but one event at least; whoever wants more asks again from its last
 seq.  It is what a reader who stops reading may keep in our memory.

@@ -23,9 +23,12 @@ _log = logging.getLogger("reelready.reconciler")
 
 _CLAIM = f"""
 with found as (
-    select id, {HEARD_AT} + l.life as over
+    select id, since + l.life as over,
+        case when unanswered_since > greatest(since, now() - $5::interval)
+            then now() - unanswered_since end as unanswered
     from files join unnest($2::text[], $3::interval[]) as l (name, life)
         on l.name = files.status
+    cross join lateral (select {HEARD_AT} as since) s
     where deadline_at < now()
     order by deadline_at limit $1
     for update of files skip locked
@@ -33,7 +36,8 @@ with found as (
 update files f set deadline_at = now() + $4
 from found
 where f.id = found.id
-returning f.id, f.state, f.jobs, f.progressed_at, now() - over as late, f.deadline_at
+returning f.id, f.state, f.jobs, f.progressed_at, now() - over as late, unanswered,
+    f.deadline_at
 """  # noqa: S608 - the only value put in is our own constant
 
 # A little more than twice the silence: files that fell silent together are not
@@ -52,10 +56,29 @@ with looked as materialized (
     order by id
     for update of f skip locked
 )
-update files f set deadline_at = least(over, later)
+update files f set deadline_at = least(over, later), unanswered_since = null
 from looked
 where f.id = looked.id
 """  # noqa: S608 - as above
+
+_NOTE_UNANSWERED = """
+with asked as materialized (
+    select id, found_at
+    from unnest($1::text[], $2::timestamptz[]) as c (id, found_at)
+    join files f using (id)
+    order by id
+    for update of f skip locked
+)
+update files f set unanswered_since = found_at
+from asked
+where f.id = asked.id
+"""
+
+UNANSWERED_LIFE = timedelta(minutes=8)
+"""
+So long is remembered that there was no answer: it takes less to end a file, and
+more until one that somebody got an answer about is seen again.
+"""
 
 
 class SilentFile(Struct, frozen=True):
@@ -65,11 +88,14 @@ class SilentFile(Struct, frozen=True):
     Attributes:
         late: How long ago its time was over; negative while it is not.
         again_at: When it is found again, unless it is put off.
+        unanswered: How long ago it was first asked about in vain, by any worker,
+            since it was heard of; None: it was not.
     """
 
     record: FileRecord
     late: timedelta
     again_at: datetime
+    unanswered: timedelta | None = None
 
 
 class Silent:
@@ -112,6 +138,7 @@ class Silent:
                 list(self._deadlines),
                 list(self._deadlines.values()),
                 self._again,
+                UNANSWERED_LIFE,
             )
         files = []
         for row in rows:
@@ -121,8 +148,27 @@ class Silent:
                 # Of a later release, perhaps: it must not keep us from the others.
                 _log.error("file %s cannot be read: %s", row["id"], error)
                 continue
-            files.append(SilentFile(record, row["late"], row["deadline_at"]))
+            files.append(
+                SilentFile(record, row["late"], row["deadline_at"], row["unanswered"])
+            )
         return files
+
+    async def note_unanswered(self, files: Sequence[SilentFile]) -> None:
+        """
+        Keep in mind, for all workers, that files were asked about in vain.
+
+        It is forgotten when they are heard of or put off, and after
+        `UNANSWERED_LIFE`.
+
+        Raises:
+            UnavailableError: The database is away.
+        """
+        async with self._pool.acquire() as connection:
+            await connection.execute(
+                _NOTE_UNANSWERED,
+                [file.record.state.id for file in files],
+                [file.again_at - self._again for file in files],
+            )
 
     async def put_off(self, files: Sequence[SilentFile]) -> None:
         """

@@ -1,8 +1,8 @@
 """
 The door: who is asking, and is there room for one more to wait.
 
-A credential is looked for in ``Authorization``, then ``?token=``, then the
-cookie, because a browser's EventSource can send no header.
+A credential is looked for in ``Authorization: Bearer``, then ``?token=``, then
+the cookie, because a browser's EventSource can send no header.
 """
 
 from collections import Counter
@@ -151,12 +151,9 @@ class Access:
 
 
 def _bearer(header: str | None) -> str | None:
-    if header is None:
-        return None
-    scheme, _, credential = header.partition(" ")
-    if scheme.lower() != "bearer" or not credential.strip():
-        raise UnauthorizedError("Authorization is not a bearer credential")
-    return credential.strip()
+    """Read a bearer credential; another scheme is another's, say a proxy's password."""
+    scheme, _, credential = (header or "").partition(" ")
+    return credential.strip() or None if scheme.lower() == "bearer" else None
 
 
 @lru_cache(4096)

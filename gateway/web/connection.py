@@ -29,9 +29,6 @@ if TYPE_CHECKING:
     from gateway.web.door import Door
 
 MAX_WAITING_BYTES = 64 * 1024
-MAX_HELD_BYTES = 16 * 1024 * 1024
-"""Of requests that are not all there, all connections together."""
-
 HEAD_DEADLINE_S = 15.0
 GUEST_DEADLINE_S = 2.0
 """For a head on a connection that stands in the reserve."""
@@ -402,21 +399,24 @@ class Connection(Timed, asyncio.Protocol):
         held = len(self._received)
         if self._body is not None:
             held += len(self._body.received)
-        if held == self._held:
-            return
-        grown, self._held = held - self._held, held
-        self._door.held_bytes += grown
-        if grown > 0 and self._door.held_bytes > MAX_HELD_BYTES:
-            if self._busy:
-                self.abort()
-            elif self._request is None:
-                # It may be an EventSource's, which comes back from anything but
-                # the wrong answer.
-                self.hang_up()
-            else:
-                problem = "too much has arrived of requests that are not all there"
-                self._refuse(error_answer(UnavailableError(problem)))
-            self._hold()
+        if held != self._held:
+            self._held, before = held, self._held
+            self._door.hold(self, held, before)
+
+    def give_way(self) -> None:
+        """Hold nothing any more of a request that is not all there."""
+        if self._busy:
+            self.abort()
+        elif self._request is None:
+            # It may be an EventSource's, which comes back from anything but
+            # the wrong answer.
+            self.hang_up()
+        else:
+            problem = "too much has arrived of requests that are not all there"
+            self._refuse(error_answer(UnavailableError(problem)))
+        self._received = b""
+        self._request = self._body = None
+        self._hold()
 
     def _refuse(self, answer: Answer) -> None:
         """Answer a request that was not read to its end, and read no other."""

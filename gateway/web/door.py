@@ -30,6 +30,9 @@ So many of the files a process may open are kept from waiting clients: a third f
 Postgres, S3 and whatever else it opens, the others for who is answered and goes.
 """
 
+MAX_HELD_BYTES = 16 * 1024 * 1024
+"""Of requests that are not all there, all connections together."""
+
 PROBE_AFTER_S = 15
 PROBE_INTERVAL_S = 5
 """A client that only waits is sent nothing that it could fail to take."""
@@ -72,6 +75,7 @@ class Door:
         self.logs_access = not _access_log.disabled
         self.wants_addresses = self.logs_access or access.counts
         self.held_bytes = 0
+        self._holders: dict[Connection, None] = {}
         self.first_reserved, self.last_file = _files()
         self._guests: dict[Connection, None] = {}
         self._evicted = metrics.evicted
@@ -113,6 +117,21 @@ class Door:
             del self._guests[silent]
             silent.abort()
         return True
+
+    def hold(self, connection: Connection, held: int, before: int) -> None:
+        """
+        Account for the bytes that one holds of a request that is not all there.
+
+        Beyond the limit whoever began first gives way: a request that is meant to
+        arrive is soon all there.
+        """
+        self.held_bytes += held - before
+        if held:
+            self._holders.setdefault(connection)
+        else:
+            self._holders.pop(connection, None)
+        while self.held_bytes > MAX_HELD_BYTES:
+            next(iter(self._holders)).give_way()
 
     async def drain(self) -> None:
         """

@@ -9,11 +9,13 @@ import pytest
 from gateway.model import Report, ReportType
 from gateway.store.append import Append
 from gateway.store.pool import Pool
-from gateway.store.silent import Silent
+from gateway.store.silent import UNANSWERED_LIFE, Silent
 from workers.reconciler import Reconciler
 from workers.upstream import SENDER, Finding
 
 AGAIN = timedelta(minutes=1)
+FIND_AGAIN = timedelta(seconds=0.3)
+SECOND = timedelta(seconds=1)
 LONGEST = timedelta(minutes=8)
 JOB = {"job_id": "j-1"}
 SAID = {
@@ -293,6 +295,42 @@ async def test_a_file_whose_worker_died_is_soon_found_again(
 
     assert file_id == first.record.state.id == second.record.state.id
     assert timedelta(seconds=0.4) < second.late - first.late < timedelta(minutes=1)
+
+
+async def test_patience_is_one_for_all_workers(own_gateway, pool):
+    file_id = await own_gateway.new_file()
+    silent = [
+        Silent(pool, own_gateway.config.deadlines, again=FIND_AGAIN, longest=LONGEST)
+        for _ in range(2)
+    ]
+
+    first = await found_by(silent[0])
+    await silent[0].note_unanswered([first])
+    second = await found_by(silent[1])
+    await own_gateway.report(file_id, "uploaded")
+    heard_of = await found_by(silent[0])
+    await silent[0].note_unanswered([heard_of])
+    third = await found_by(silent[1])
+    await silent[1].put_off([third])
+    await of_long_ago(pool, deadline_at=SECOND)
+    answered = await found_by(silent[0])
+    await silent[0].note_unanswered([answered])
+    await of_long_ago(pool, unanswered_since=UNANSWERED_LIFE)
+    forgotten = await found_by(silent[1])
+
+    assert (None, None) == (first.unanswered, heard_of.unanswered)
+    assert (None, None) == (answered.unanswered, forgotten.unanswered)
+    assert FIND_AGAIN <= second.unanswered < timedelta(minutes=1)
+    assert FIND_AGAIN <= third.unanswered < timedelta(minutes=1)
+
+
+async def of_long_ago(pool, **ages):
+    """Set a column of the only file back by an age."""
+    ((column, age),) = ages.items()
+    async with pool.acquire() as connection:
+        await connection.execute(
+            f"update files set {column} = now() - $1::interval", age
+        )
 
 
 async def test_who_was_heard_of_meanwhile_is_not_put_off(database_url, make_gateway):

@@ -215,6 +215,22 @@ async def test_an_owner_token_and_the_cookie_let_in(gateway):
     assert 200 == status
 
 
+async def test_a_password_of_a_proxy_is_not_taken_for_ours(gateway):
+    """A browser that logged in to a proxy sends it along with an EventSource."""
+    file_id = await gateway.new_file(owner="u-17")
+    path = f"/v1/files/{file_id}"
+    ours = f"?token={token(owner='u-17')}"
+    for authorization in ("Basic dTpw", "", "Bearer"):
+        asked = [
+            await anonymous(
+                gateway, path + query, headers={"Authorization": authorization}
+            )
+            for query in (ours, "")
+        ]
+
+        assert [200, 401] == [status for status, _, _ in asked]
+
+
 async def test_many_files_share_one_connection(gateway):
     one, two = await gateway.new_file(), await gateway.new_file()
     path = f"/v1/events?file={one}&file={two}"
@@ -270,7 +286,7 @@ async def test_many_files_with_hostile_ids_are_simply_not_there(gateway):
 
 
 async def test_a_long_history_of_long_events_is_read_in_pages(gateway):
-    """Of a page a reader who stops reading may keep 64 KiB in our memory, not 2 MB."""
+    """A page of it is what a reader who stops reading may keep in our memory."""
     file_id = await gateway.new_file(metadata={"note": "x" * 4000})
     await gateway.fetch(
         """

@@ -131,7 +131,9 @@ def test_the_table_of_limits_is_that_of_the_code():
     assert [manifest.MAX_URL_CHARS] == told["an `s3://` name in a manifest"]
     assert [auth.MAX_WEBHOOK_ID_CHARS] == told["webhook-id"]
     assert [Config.__dataclass_fields__["max_wait_seconds"].default] == told["wait"]
-    assert [history.MAX_PAGE_EVENTS] == told["events of one long-poll answer"]
+    assert [history.MAX_PAGE_EVENTS, history.MAX_PAGE_BYTES] == told[
+        "events of one long-poll answer"
+    ]
     assert [waiting.MAX_FILES] == told["files on one stream"]
 
 

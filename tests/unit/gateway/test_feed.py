@@ -92,7 +92,9 @@ async def test_a_long_history_is_followed_page_by_page_to_its_head(hub):
         await settle()
 
     assert list(range(1, 2 * MAX_PAGE_EVENTS + 8)) == one.seqs
-    assert [500, 500, 7] == [len(reading.events) for reading in one.readings]
+    assert [MAX_PAGE_EVENTS, MAX_PAGE_EVENTS, 7] == [
+        len(reading.events) for reading in one.readings
+    ]
 
 
 async def test_a_stalled_subscriber_costs_no_read_and_loses_nothing(hub):

@@ -8,7 +8,7 @@ from gateway import lifecycle
 from gateway.errors import RejectedError, UnavailableError
 from gateway.model import FileId, FileState, Outcome, Report, ReportType, Seq, Status
 from gateway.store.append import Answer, Incoming
-from gateway.store.silent import SilentFile
+from gateway.store.silent import UNANSWERED_LIFE, SilentFile
 from tests.unit.gateway.fakes import NOW, record, settle
 from workers import reconciler
 from workers.reconciler import (
@@ -18,7 +18,6 @@ from workers.reconciler import (
     MAX_SWEEP_FILES,
     PATIENCE,
     SWEEP_INTERVAL_S,
-    UNANSWERED_LIFE,
     Reconciler,
     _ending,
 )
@@ -50,8 +49,8 @@ class Fakes:
         self.converted: list[FileId] = []
         self.put: list[SilentFile] = []
         self.rejected: set[str] = set()
+        self.in_vain: list[SilentFile] = []
         self.away = False
-        self.now_s = 0.0
 
     async def claim(self, limit: int) -> list[SilentFile]:
         assert MAX_SWEEP_FILES == limit
@@ -62,6 +61,9 @@ class Fakes:
 
     async def put_off(self, files: Sequence[SilentFile]) -> None:
         self.put += files
+
+    async def note_unanswered(self, files: Sequence[SilentFile]) -> None:
+        self.in_vain += files
 
     async def ask(self, files: Sequence[object]) -> list[Finding]:
         return [self.finding for _ in files]
@@ -76,16 +78,18 @@ class Fakes:
         return [Answer(self.outcome, Seq(2)) for _ in batch]
 
     def reconciler(self) -> Reconciler:
-        return Reconciler(self, self, self.append, lambda: self.now_s)
+        return Reconciler(self, self, self.append)
 
     @property
     def said(self) -> list[ReportType]:
         return [one.report.type for one in self.written]
 
 
-def silent(file_id="f-1", status=Status.CONVERTING, late=NOT_OVER, seq=1) -> SilentFile:
+def silent(
+    file_id="f-1", status=Status.CONVERTING, late=NOT_OVER, seq=1, unanswered=None
+) -> SilentFile:
     found = record(id=FileId(file_id), status=status, seq=Seq(seq))
-    return SilentFile(found, late, NOW + AGAIN)
+    return SilentFile(found, late, NOW + AGAIN, unanswered)
 
 
 def many(count: int) -> list[SilentFile]:
@@ -169,57 +173,47 @@ def test_that_there_was_no_answer_is_remembered_until_it_ends_a_file():
     assert PATIENCE + AGAIN + sweep < UNANSWERED_LIFE <= longest
 
 
-async def swept_after(minutes: float, fakes, worker, finding, **changes) -> bool:
-    """Sweep later; returns whether the file was ended."""
-    fakes.now_s += 60 * minutes
-    fakes.found, fakes.finding, fakes.written = (
-        [[silent(late=LONG_OVER, **changes)]],
-        finding,
-        [],
-    )
-    await worker.sweep()
-    return ReportType.FAILED in fakes.said
+@pytest.mark.parametrize(
+    ("unanswered", "finding", "ends"),
+    [
+        (None, AWAY, False),
+        (PATIENCE, AWAY, False),
+        (PATIENCE + SECOND, AWAY, True),
+        (PATIENCE + SECOND, UNASKED, False),
+        (PATIENCE + SECOND, ALIVE, False),
+    ],
+)
+async def test_patience_begins_when_aws_does_not_answer_and_not_at_the_deadline(
+    unanswered, finding, ends
+):
+    found = silent(late=LONG_OVER, unanswered=unanswered)
+    fakes = Fakes([found], finding=finding)
+
+    await fakes.reconciler().sweep()
+
+    assert ends == (ReportType.FAILED in fakes.said)
 
 
-async def test_patience_begins_when_aws_does_not_answer_and_not_at_the_deadline():
-    fakes = Fakes()
-    worker = fakes.reconciler()
+@pytest.mark.parametrize(
+    ("late", "unanswered", "finding", "noted"),
+    [
+        (OVER, None, AWAY, True),
+        # The first time counts.
+        (OVER, SECOND, AWAY, False),
+        (NOT_OVER, None, AWAY, False),
+        # What there was no time to ask is no answer.
+        (OVER, None, UNASKED, False),
+        (OVER, None, ALIVE, False),
+        (OVER, None, Finding(), False),
+    ],
+)
+async def test_that_there_was_no_answer_is_noted_once(late, unanswered, finding, noted):
+    found = silent(late=late, unanswered=unanswered)
+    fakes = Fakes([found], finding=finding)
 
-    assert [False, False, False, True] == [
-        await swept_after(2, fakes, worker, AWAY) for _ in range(4)
-    ]
+    await fakes.reconciler().sweep()
 
-
-@pytest.mark.parametrize("changes", [{}, {"seq": 2}])
-async def test_whoever_was_heard_of_has_all_patience_again(changes):
-    fakes = Fakes()
-    worker = fakes.reconciler()
-    answer = AWAY if changes else ALIVE
-
-    assert not await swept_after(0, fakes, worker, AWAY)
-    assert not await swept_after(3, fakes, worker, answer, **changes)
-    assert not await swept_after(2, fakes, worker, AWAY, **changes)
-
-
-async def test_what_there_was_no_time_to_ask_is_no_answer():
-    """Nor is anything that was said before forgotten for it."""
-    fakes = Fakes()
-    worker = fakes.reconciler()
-
-    assert not any([await swept_after(2, fakes, worker, UNASKED) for _ in range(3)])
-    assert not await swept_after(2, fakes, worker, AWAY)
-    assert not await swept_after(2, fakes, worker, UNASKED)
-    assert await swept_after(3, fakes, worker, AWAY)
-
-
-async def test_a_file_that_was_away_for_long_has_all_patience_again():
-    """Another worker was answered about it."""
-    fakes = Fakes()
-    worker = fakes.reconciler()
-
-    assert not await swept_after(0, fakes, worker, AWAY)
-    assert not await swept_after(8, fakes, worker, AWAY)
-    assert 1 == len(worker._unanswered_s)
+    assert ([found] if noted else []) == fakes.in_vain
 
 
 async def test_when_there_is_no_time_for_all_it_is_not_always_for_the_same():

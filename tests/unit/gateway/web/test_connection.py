@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.web import connection as connections
+from gateway.web import door as doors
 from tests.unit.gateway.fakes import settle
 from tests.unit.gateway.web.in_memory import Rooms
 from tests.unit.gateway.web.raw import PATH, SSE, get, post, statuses
@@ -177,7 +178,7 @@ async def test_a_next_head_has_no_more_time_than_the_first(rooms):
 
 @pytest.mark.parametrize("kind", ["length", "chunks", "waiting", "head"])
 async def test_what_is_held_of_unfinished_requests_is_bounded(rooms, monkeypatch, kind):
-    monkeypatch.setattr(connections, "MAX_HELD_BYTES", 30_000)
+    monkeypatch.setattr(doors, "MAX_HELD_BYTES", 30_000)
     begun = {
         "length": get(f"{PATH}/reports", "Content-Length: 20000\r\n", "POST"),
         "chunks": get(f"{PATH}/reports", "Transfer-Encoding: chunked\r\n", "POST")
@@ -193,23 +194,41 @@ async def test_what_is_held_of_unfinished_requests_is_bounded(rooms, monkeypatch
     await settle()
     written = [statuses(transport.written) for _, transport in clients]
 
-    assert [[]] * 3 == written[:3]
+    assert [[]] * 3 == written[2:]
     if kind == "waiting":
-        assert [True, True] == [transport.lost for _, transport in clients[3:]]
+        assert [True, True] == [transport.lost for _, transport in clients[:2]]
     elif kind == "head":
         # Perhaps an EventSource's: it comes back from that, and from no 503.
         assert [(True, b"")] * 2 == [
-            (transport.closing, transport.written) for _, transport in clients[3:]
+            (transport.closing, transport.written) for _, transport in clients[:2]
         ]
     else:
-        assert [[503], [503]] == written[3:]
-        assert b"Retry-After: " in clients[3][1].written
+        assert [[503], [503]] == written[:2]
+        assert b"Retry-After: " in clients[0][1].written
 
     for connection, _ in clients:
         connection.abort()
     await settle()
 
     assert 0 == rooms.door.held_bytes
+
+
+async def test_who_never_ends_a_request_keeps_out_nobody_who_does(rooms, monkeypatch):
+    monkeypatch.setattr(doors, "MAX_HELD_BYTES", 30_000)
+    begun = get(f"{PATH}/reports", "Content-Length: 200000\r\n", "POST")
+    for _ in range(9):
+        stranger, _ = rooms.connect()
+        stranger.data_received(begun + b"x" * 9_000)
+    head, body = post()[:-5], post()[-5:]
+
+    reporter, transport = rooms.connect()
+    reporter.data_received(head)
+    stranger.data_received(b"x" * 12_000)
+    reporter.data_received(body)
+    await settle()
+
+    assert [200] == statuses(transport.written)
+    assert rooms.door.held_bytes <= 30_000
 
 
 async def test_a_retry_is_asked_for_at_different_times(rooms):
