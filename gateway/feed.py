@@ -26,7 +26,6 @@ from typing import TYPE_CHECKING
 from gateway.errors import UnavailableError
 from gateway.hub import Hub, Subscriber
 from gateway.model import FileId, Reading, Seq
-from gateway.protocol import cursor
 from gateway.store.history import History
 from gateway.store.pool import why
 from gateway.telemetry import Metrics
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
     from gateway.tracing import Tracing
 
 MAX_READ_CURSORS = 2000
-"""Cursors of one query; a storm of returning clients is read in such batches."""
+"""Of one query; a storm of clients that come is read in such batches."""
 
 GATHER_S = 0.001
 """From the first who is behind to the read; others join it."""
@@ -158,7 +157,7 @@ class Feed:
             reading = readings.get(pair)
             for one in group:
                 if one.cursor == pair[1]:
-                    self._hub.deliver(one, reading)
+                    self._deliver(one, reading)
                 elif reading is not None:
                     self._hub.ring(((one.file_id, reading.head),))
             if self._tracing is not None and reading is not None and pair[1] >= 0:
@@ -169,6 +168,13 @@ class Feed:
                     subscribers=len(group),
                     by="doorbell",
                 )
+
+    def _deliver(self, one: Subscriber, reading: Reading | None) -> None:
+        try:
+            self._hub.deliver(one, reading)
+        except Exception:  # noqa: BLE001 - one subscriber must not silence the others
+            _log.exception("cannot deliver %s", one.file_id)
+            one.end("refused")
 
     def _let_go(self, file_ids: Iterable[FileId]) -> dict[FileId, Seq]:
         heard = ((one, self._committing.pop(one, None)) for one in file_ids)
@@ -196,9 +202,9 @@ class Feed:
     def _postpone(
         self, subscribers: list[Subscriber], error: UnavailableError, *, refuse: bool
     ) -> None:
-        """Let them wait; or refuse those who have seen nothing yet."""
+        """Let them wait; or refuse those who have had no reading yet."""
         _log.warning("%d subscribers wait: %s", len(subscribers), why(error))
         for one in subscribers:
-            if refuse and one.cursor in {cursor.CURRENT, cursor.UNKNOWN}:
+            if refuse and (one.fresh or one.cursor < 0):
                 one.end("refused")
         self._hub.put_back(subscribers)

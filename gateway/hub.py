@@ -17,6 +17,12 @@ from gateway.model import FileId, Reading, Seq
 CROWD = 4
 """So many that fall behind together are not the last ones."""
 
+MAX_PAGES = 100
+"""
+That are read at a time: a client with a cursor is given a page of what is after it.
+Whoever has none needs one event, and does not wait for those who need more.
+"""
+
 
 class Subscriber:
     """
@@ -203,7 +209,10 @@ class Hub:
         self, *, gather_s: float = 0, gather_crowd_s: float = 0
     ) -> list[Subscriber]:
         """
-        Wait until someone is behind; take all who are and are not stalled.
+        Wait until someone is behind; take those who are and are not stalled.
+
+        Of those who have a cursor, the readers of `MAX_PAGES` pages are taken, and
+        the others next time.
 
         Args:
             gather_s: To wait for others, from the first one.
@@ -216,10 +225,24 @@ class Hub:
             if sum(not one.stalled for one in self._behind) >= CROWD:
                 await asyncio.sleep(gather_crowd_s)
             self._someone_is_behind.clear()
-            taken = [one for one in self._behind if not one.stalled]
+            taken = self._who_is_read_next()
         # Who is stalled stays behind: it may not even have had its first reading.
         self._behind.difference_update(taken)
         self._rounds += 1
+        return taken
+
+    def _who_is_read_next(self) -> list[Subscriber]:
+        taken = []
+        pages: set[tuple[FileId, int]] = set()
+        for one in self._behind:
+            if one.stalled:
+                continue
+            if one.cursor >= 0 and (page := (one.file_id, one.cursor)) not in pages:
+                if len(pages) == MAX_PAGES:
+                    self._someone_is_behind.set()
+                    continue
+                pages.add(page)
+            taken.append(one)
         return taken
 
     def put_back(self, subscribers: Iterable[Subscriber]) -> None:

@@ -29,6 +29,12 @@ LAST_READING_S = 1.0
 STALL_LIMIT_S = 40.0
 """Looked at with each heartbeat, so whoever stops reading is gone in a minute."""
 
+MAX_OPENING_BYTES = 16 * 1024
+"""
+A stream of many files opens when all of them were read; what is beyond this is
+read again then, when there is room for it.
+"""
+
 RETRY_MS = 2000
 HEARTBEAT_TICKS = 5
 """
@@ -353,6 +359,10 @@ class Stream(Timed):
         if reading.reset and _stops_short(reading):
             leg.cursor = cursor.UNKNOWN
             return
+        if viewer is not None and len(self._held) > MAX_OPENING_BYTES:
+            leg.opened = leg.stalled = True
+            self._open(b"")
+            return
         frames = self._frames(reading)
         leg.cursor = reading.events[-1].seq if reading.events else reading.head
         leg.terminal = reading.final
@@ -409,7 +419,7 @@ class Stream(Timed):
             return b"".join(sse.unnumbered(event.data) for event in events)
         if reading.reset:
             self._lot.resets.inc()
-            return sse.reset(reading.reset) + events[-1].frame
+            return sse.reset(reading.reset) + b"".join(one.frame for one in events)
         if len(events) == 1:
             return events[0].frame
         return b"".join(event.frame for event in events)
@@ -431,6 +441,8 @@ class Stream(Timed):
         first_s = self._lot.heartbeat_s * random.random()  # noqa: S311 - spreads load, guards nothing
         self._sleep(self._lot.wheel.now_s(), first_s)
         self._line.open_stream(sse.hello(RETRY_MS) + held)
+        if self._paused_at_s is None:
+            self.resumed()
 
     def _refuse(self) -> None:
         self._leave()

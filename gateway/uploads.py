@@ -18,7 +18,7 @@ from urllib.parse import urlencode, urlsplit
 
 from aiobotocore.config import AioConfig
 from aiobotocore.session import get_session
-from botocore.exceptions import BotoCoreError
+from botocore.exceptions import BotoCoreError, ClientError
 from msgspec import UNSET, Struct, UnsetType
 
 from gateway.errors import ConfigError, UnavailableError
@@ -95,7 +95,7 @@ class Uploads:
         """
         try:
             return await self._sign(file_id, said, now)
-        except BotoCoreError as error:
+        except (BotoCoreError, ClientError) as error:
             _log.error("cannot sign an upload: %s", error)
             raise UnavailableError("uploads cannot be signed") from error
 
@@ -117,7 +117,7 @@ class Uploads:
             url = await self._s3.generate_presigned_url(
                 "put_object", Params={"Bucket": self._bucket, "Key": "x"}
             )
-        except BotoCoreError as error:
+        except (BotoCoreError, ClientError) as error:
             raise ConfigError("AWS_ACCESS_KEY_ID", str(error)) from error
         parts = urlsplit(url)
         return f"{parts.scheme}://{parts.netloc}"

@@ -15,7 +15,11 @@ from lambdas.errors import PlaylistError
 MAX_PLAYLIST_BYTES = 64 * 1024
 """Far above any master playlist of ours; three variants are under 1 KiB."""
 
-_MAX_VARIANTS = 100
+MAX_VARIANTS = 50
+"""As many as the gateway takes; so are the limits below."""
+
+MAX_FRAME_RATE = 10_000
+MAX_URI_CHARS = 500
 _STREAM_INF = "#EXT-X-STREAM-INF:"
 _ATTRIBUTE = re.compile(r'([A-Z0-9-]+)=("[^"]*"|[^",\s]+)(?:,|$)')
 _INTEGER = re.compile(r"[0-9]{1,15}")
@@ -70,12 +74,14 @@ def parse_master(text: str) -> list[Variant]:
     for place, (number, line) in enumerate(lines, 1):
         if not line.startswith(_STREAM_INF):
             continue
-        if len(variants) == _MAX_VARIANTS:
-            raise PlaylistError(number, f"there are over {_MAX_VARIANTS} variants")
+        if len(variants) == MAX_VARIANTS:
+            raise PlaylistError(number, f"there are over {MAX_VARIANTS} variants")
         uri = lines[place][1] if place < len(lines) else "#"
         # RFC 8216: the URI line that follows the tag is required.
         if uri.startswith("#"):
             raise PlaylistError(number, "the variant has no URI")
+        if len(uri) > MAX_URI_CHARS or not uri.isprintable():
+            raise PlaylistError(number, "the URI is too long, or holds what is no text")
         try:
             variants.append(_variant(line.removeprefix(_STREAM_INF), uri))
         except ValueError as problem:
@@ -94,6 +100,9 @@ def _variant(attribute_list: str, uri: str) -> Variant:
     resolution = _matched(attributes, "RESOLUTION", _RESOLUTION)
     codecs = _matched(attributes, "CODECS", _CODECS)
     frame_rate = _matched(attributes, "FRAME-RATE", _DECIMAL)
+    if frame_rate and float(frame_rate[0]) > MAX_FRAME_RATE:
+        msg = f"FRAME-RATE is {frame_rate[0]!r}"
+        raise ValueError(msg)
     return Variant(
         uri=uri,
         bandwidth=bandwidth,

@@ -189,4 +189,9 @@ def _text(record: dict[str, Any], *path: str) -> str:
     if not isinstance(value, str) or not value:
         msg = f"{'.'.join(path)}: missing, or not text"
         raise UnknownEventError(msg)
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        msg = f"{'.'.join(path)}: holds half a character"
+        raise UnknownEventError(msg) from None
     return value

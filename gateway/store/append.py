@@ -430,6 +430,6 @@ async def _read(connection: Connection, batch: Sequence[Incoming]) -> _Batch:
             if work.epoch is not None and row["epoch"] != work.epoch:
                 work.strays.add(row["id"])
         if row["webhook_id"] is not None:
-            answer = Answer(Outcome(row["outcome"]), Seq(row["seq"]))
+            answer = Answer(msgspec.convert(row["outcome"], Outcome), Seq(row["seq"]))
             work.seen[row["webhook_id"]] = (row["digest"], answer)
     return work

@@ -9,20 +9,15 @@ about as well: with a relay no gateway has a listener that would.
 """
 
 import asyncio
-import logging
 import math
 from collections.abc import Mapping
 from datetime import timedelta
-
-import asyncpg
 
 from gateway.errors import UnavailableError
 from gateway.model import Status
 from gateway.store.pool import Pool
 from gateway.store.records import HEARD_AT
 from gateway.telemetry import Metrics
-
-_log = logging.getLogger("reelready.backlog")
 
 LOOK_INTERVAL_S = 15.0
 MAX_LOOK_FILES = 1000
@@ -84,10 +79,6 @@ class Backlog:
             self._metrics.notification_queue_usage.set(row["queue_usage"])
         except UnavailableError:
             pass
-        except asyncpg.DataError as error:
-            # One row that cannot be read: no reason to end a gateway.
-            up = 1
-            _log.error("the backlog cannot be told: %s", error)
         self._metrics.database_up.set(up)
         self._metrics.worker_lag_seconds.set(lag_s)
         self._metrics.stuck_files.set(stuck)

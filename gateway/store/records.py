@@ -7,11 +7,13 @@ import msgspec
 
 from gateway.model import FileRecord, FileState, Job
 
-HEARD_AT = """substring(state::text from '.*"updated_at": ?"([^"]+)"')::timestamptz"""
+HEARD_AT = """
+reelready_time(substring(state::text from '.*"updated_at": ?"([^"]+)"'))
 """
-When a file last changed, in SQL.  As text: Postgres reads no field at all of JSON
-with a U+0000 anywhere in it.  It is the last one of that name, whatever is in
-`metadata`.
+"""
+When a file last changed, in SQL; null if that cannot be read.  As text: Postgres
+reads no field at all of JSON with a U+0000 anywhere in it.  It is the last one of
+that name, whatever is in `metadata`.
 """
 
 _STATE = msgspec.json.Decoder(FileState)

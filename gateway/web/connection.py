@@ -435,6 +435,8 @@ class Connection(Timed, asyncio.Protocol):
         self._transport = None
         self._received = b""
         self._hold()
+        if self._in_reserve:
+            self._door.hand_over_guest(transport)
         protocol = self._door.hand_over()
         transport.set_protocol(protocol)
         protocol.connection_made(transport)

@@ -22,7 +22,7 @@ from gateway.web.connection import Connection
 from gateway.web.headers import CommonHeaders
 from gateway.web.ingest import IngestRoutes
 from gateway.web.waiting import Waiting
-from gateway.wheel import TICK_S, Wheel
+from gateway.wheel import TICK_S, Timed, Wheel
 
 RESERVED_FILES = 192
 """
@@ -45,11 +45,39 @@ half as much; with a heartbeat before it, all of it stays under 45 s.
 """
 
 SEND_BUFFER_BYTES = 64 * 1024
+COLD_ANSWER_S = 5.0
+"""For an answer of aiohttp's to whoever stands in the reserve, and to take it."""
+
 DRAIN_LIMIT_S = 3.0
 """A report is answered within 2 s and a little, stored or not."""
 
 
 _access_log = logging.getLogger("reelready.access")
+
+
+class _ColdGuest(Timed):
+    """A connection that stands in the reserve and was handed over."""
+
+    is_being_answered = False
+
+    def __init__(
+        self, transport: asyncio.Transport, guests: "dict[_Guest, None]"
+    ) -> None:
+        super().__init__()
+        self._transport = transport
+        self._guests = guests
+
+    def on_time(self) -> None:
+        """Have had the time there is."""
+        self._guests.pop(self, None)
+        self.abort()
+
+    def abort(self) -> None:
+        """Close now."""
+        self._transport.abort()
+
+
+_Guest = Connection | _ColdGuest
 
 
 class Door:
@@ -77,7 +105,7 @@ class Door:
         self.held_bytes = 0
         self._holders: dict[Connection, None] = {}
         self.first_reserved, self.last_file = _files()
-        self._guests: dict[Connection, None] = {}
+        self._guests: dict[_Guest, None] = {}
         self._evicted = metrics.evicted
         self._answered: dict[tuple[str, int], Count] = {}
         self._requests = metrics.requests
@@ -132,6 +160,12 @@ class Door:
             self._holders.pop(connection, None)
         while self.held_bytes > MAX_HELD_BYTES:
             next(iter(self._holders)).give_way()
+
+    def hand_over_guest(self, transport: asyncio.Transport) -> None:
+        """Let one in the reserve be answered by aiohttp, but not for long."""
+        guest = _ColdGuest(transport, self._guests)
+        self._guests[guest] = None
+        self.wheel.put(guest, COLD_ANSWER_S)
 
     async def drain(self) -> None:
         """

@@ -116,6 +116,42 @@ def test_a_board_is_as_patient_as_a_stream(place):
     place.until(place.is_base)
 
 
+def test_a_board_that_nobody_reads_costs_little_and_is_whole_when_it_is_read(place):
+    """A hundred files of 4 KiB: what there is no room for is read later."""
+    files = {place.new_file(metadata={"pad": "x" * 4000}) for _ in range(100)}
+    board = "&".join(f"file={one}" for one in files)
+    with place.wire(receive_buffer_bytes=2048) as slow:
+        slow.send(request("GET", f"/v1/events?{board}", SSE))
+        place.until(lambda: buffered_bytes(place) > 0)
+        most = 0
+        got = b""
+        while len(seen(got)) < 100:
+            got += slow.until(b"\n\n")
+            most = max(most, place.ask(lambda: buffered_bytes(place)))
+
+    assert files == seen(got)
+    assert 0 < most <= 64 * 1024
+    place.until(place.is_base)
+
+
+def test_a_board_with_room_is_whole_at_once(place):
+    files = {place.new_file(metadata={"pad": "x" * 4000}) for _ in range(100)}
+    board = "&".join(f"file={one}" for one in files)
+    with place.wire() as wire:
+        wire.send(request("GET", f"/v1/events?{board}", SSE))
+        got = b""
+        while len(seen(got)) < 100:
+            got += wire.until(b"\n\n")
+
+    assert files == seen(got)
+    assert 100 == got.count(b"data: {")
+
+
+def seen(board):
+    """Name the files that a board has told of."""
+    return {one.decode() for one in re.findall(rb'data: {"id":"([^"]+)"', board)}
+
+
 def test_a_page_that_stops_short_is_not_the_state(place):
     file_id = place.new_file()
     pour(place, file_id, 3 * MAX_PAGE_EVENTS)

@@ -10,7 +10,9 @@ from datetime import UTC, datetime, timedelta
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 import pytest
+from botocore.exceptions import ClientError
 
+from gateway.errors import ConfigError, UnavailableError
 from gateway.model import FileId
 from gateway.protocol.registration import Registration
 from gateway.uploads import Uploads
@@ -94,3 +96,18 @@ async def test_every_url_signs_key_size_type_tag_and_that_nothing_is_there(uploa
             "If-None-Match": "*",
             "x-amz-tagging": f"file_id={quote(FILE)}",
         } == upload.headers
+
+
+async def test_credentials_that_are_refused_are_said_to_be(uploads, monkeypatch):
+    async def refused(*_: object, **__: object):
+        said = {"Error": {"Code": "ExpiredToken", "Message": "It has expired."}}
+        raise ClientError(said, "AssumeRole")
+
+    monkeypatch.setattr(uploads._s3, "generate_presigned_url", refused)
+    monkeypatch.setattr(uploads._s3, "generate_presigned_post", refused)
+
+    for kind in ("put", "post"):
+        with pytest.raises(UnavailableError):
+            await uploads.sign(FILE, registrations(kind)[0], datetime.now(UTC))
+    with pytest.raises(ConfigError, match="AWS_ACCESS_KEY_ID"):
+        await uploads.origin()

@@ -18,6 +18,7 @@ SPOILT = {
     "a status of a later release": ("awaiting_upload", "quarantined"),
     "half a document": ('"status":', '"stat":'),
 }
+NO_TIME = ('"updated_at":"20', '"updated_at":"never 20')
 NUL = ('"metadata":{}', '"metadata":{"a":"\\u0000","updated_at":"never"}')
 
 
@@ -45,7 +46,9 @@ async def test_a_report_on_it_is_refused_for_now_and_others_are_taken(gateway, h
     assert 200 == (await gateway.post(good[0], "reports", body))[0]
 
 
-@pytest.mark.parametrize("how", [*SPOILT.values(), NUL], ids=[*SPOILT, "U+0000"])
+@pytest.mark.parametrize(
+    "how", [*SPOILT.values(), NUL, NO_TIME], ids=[*SPOILT, "U+0000", "no time"]
+)
 async def test_a_worker_ends_the_others(gateway, database_url, how):
     config = gateway.config
     await gateway.fetch("delete from files")
@@ -70,3 +73,32 @@ async def test_a_worker_ends_the_others(gateway, database_url, how):
                 await asyncio.sleep(0.05)
         stop.set()
         await working
+
+
+async def test_an_answer_of_a_later_release_is_not_repeated_and_ends_nobody(gateway):
+    one, other = await gateway.new_file(), await gateway.new_file()
+    body = {"type": "uploaded", "occurred_at": "2026-01-02T03:04:05Z"}
+    assert 200 == (await gateway.post(one, "reports", body, webhook_id="w-1"))[0]
+    await gateway.fetch("update ingest_ids set outcome = 'deferred'")
+
+    again, _ = await gateway.post(one, "reports", body, webhook_id="w-1")
+    after, _ = await gateway.post(other, "reports", body, webhook_id="w-2")
+
+    assert (503, 200) == (again, after)
+
+
+async def test_a_seq_without_its_event_ends_nobody(gateway):
+    one, other = await gateway.new_file(), await gateway.new_file()
+    await gateway.fetch("update files set seq = 3 where id = $1", one)
+
+    for cursor in ("0", "1"):
+        headers = {"Last-Event-ID": cursor}
+        path = f"/v1/files/{one}/events"
+        await gateway.stream(path, most=1, headers=headers)
+        async with gateway.http.get(
+            f"{gateway.url}{path}?after={cursor}&wait=0"
+        ) as said:
+            assert 200 == said.status
+    first = await gateway.stream(f"/v1/files/{other}/events", most=1)
+
+    assert "1" == first[0].id

@@ -2,23 +2,30 @@
 
 import asyncio
 
+import pytest
+
 from gateway import feed as feed_module
 from gateway.feed import MAX_READ_CURSORS
-from gateway.hub import CROWD
+from gateway.hub import CROWD, MAX_PAGES
+from gateway.protocol.cursor import CURRENT
 from tests.unit.gateway.fakes import FILE, FakeHistory, RecordingSubscriber, settle
 from tests.unit.gateway.feeding import feeding
 
 
-async def test_a_storm_is_read_in_bounded_queries(hub):
-    count = MAX_READ_CURSORS + 1
+@pytest.mark.parametrize(
+    ("cursor", "most"), [(CURRENT, MAX_READ_CURSORS), (0, MAX_PAGES)]
+)
+async def test_a_storm_is_read_in_bounded_queries(hub, cursor, most):
+    """Whoever has a cursor may be given a page; else, one event."""
+    count = most + 1
     history = FakeHistory({f"f-{n}": 1 for n in range(count)})
-    storm = [RecordingSubscriber(file_id=f"f-{n}") for n in range(count)]
+    storm = [RecordingSubscriber(cursor, file_id=f"f-{n}") for n in range(count)]
     async with feeding(hub, history):
         for one in storm:
             hub.add(one)
         await settle()
 
-    assert [MAX_READ_CURSORS, 1] == list(map(len, history.reads))
+    assert [most, 1] == list(map(len, history.reads))
     assert all([1] == one.seqs for one in storm)
 
 

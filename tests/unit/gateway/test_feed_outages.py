@@ -23,20 +23,19 @@ async def test_while_the_database_is_away_newcomers_are_refused_and_others_wait(
         history.away = True
         history.heads[FILE] = 2
         ring(hub, 2)
-        newcomers = [RecordingSubscriber(one, hub=hub) for one in (CURRENT, UNKNOWN)]
-        returning = RecordingSubscriber(1, hub=hub)
-        for one in (*newcomers, returning):
+        newcomers = [RecordingSubscriber(at, hub=hub) for at in (CURRENT, UNKNOWN, 1)]
+        for one in newcomers:
             hub.add(one)
         await settle()
-        assert [["refused"]] * 2 == [one.ends for one in newcomers]
-        assert ([1], []) == (seated.seqs, returning.seqs)
+        assert [["refused"]] * 3 == [one.ends for one in newcomers]
+        assert [1] == seated.seqs
 
         history.away = False
         await settle()
 
-    assert ([1, 2], [2]) == (seated.seqs, returning.seqs)
-    assert [] == seated.ends + returning.ends
-    assert 2 == len(hub)
+    assert [1, 2] == seated.seqs
+    assert [] == seated.ends
+    assert 1 == len(hub)
 
 
 @pytest.mark.usefixtures("retries_at_once")
@@ -69,16 +68,36 @@ async def test_one_failure_refuses_nobody(hub, caplog):
     assert ["1 subscribers wait: the database is away"] * 2 == caplog.messages
 
 
-async def test_the_second_failure_in_a_row_refuses_newcomers(hub, monkeypatch):
+@pytest.mark.parametrize("at", [CURRENT, UNKNOWN, 0, 1])
+async def test_the_second_failure_in_a_row_refuses_newcomers(hub, monkeypatch, at):
+    """Whether they bring a cursor or not: nothing was promised to them yet."""
     monkeypatch.setattr(feed_module, "_RETRY_S", (0, 3600))
     history = FakeHistory({FILE: 1})
     history.away = True
-    newcomer = RecordingSubscriber(CURRENT, hub=hub)
+    newcomer = RecordingSubscriber(at, hub=hub)
     async with feeding(hub, history):
         hub.add(newcomer)
         await settle()
 
     assert ["refused"] == newcomer.ends
+
+
+async def test_who_cannot_take_a_reading_is_ended_and_nobody_else(hub, caplog):
+    class Broken(RecordingSubscriber):
+        def deliver(self, reading):
+            raise IndexError("a defect")
+
+    history = FakeHistory({FILE: 1})
+    broken = Broken(CURRENT, hub=hub)
+    others = [RecordingSubscriber(CURRENT, hub=hub) for _ in range(5)]
+    async with feeding(hub, history):
+        for one in (*others[:2], broken, *others[2:]):
+            hub.add(one)
+        await settle()
+
+    assert [[1]] * 5 == [one.seqs for one in others]
+    assert ["refused"] == broken.ends
+    assert [f"cannot deliver {FILE}"] == caplog.messages
 
 
 async def test_a_database_that_stays_away_is_asked_less_and_less_often(

@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from gateway.hub import CROWD, Hub, Subscriber
+from gateway.hub import CROWD, MAX_PAGES, Hub, Subscriber
 from gateway.model import Event, FileId, Reading, Seq
 from gateway.protocol.cursor import CURRENT, UNKNOWN
 from tests.unit.gateway.fakes import FILE, RecordingSubscriber, settle
@@ -112,6 +112,28 @@ async def test_a_stalled_subscriber_is_left_alone_until_it_resumes():
     hub.resume(one)
 
     assert [one] == await anyone_behind(hub)
+
+
+async def test_so_many_pages_are_read_at_a_time_and_newcomers_wait_for_none():
+    hub = Hub()
+    readers = [
+        RecordingSubscriber(cursor, file_id=f"f-{n}")
+        for n in range(MAX_PAGES)
+        for cursor in (7, 7, 8)
+    ]
+    newcomers = [RecordingSubscriber(CURRENT) for _ in range(2 * MAX_PAGES)]
+    for one in (*readers, *newcomers):
+        hub.add(one)
+
+    first, second = await anyone_behind(hub), await anyone_behind(hub)
+
+    assert set(newcomers) < set(first)
+    assert {*readers, *newcomers} == {*first, *second}
+    assert len(first) + len(second) == len(readers) + len(newcomers)
+    for taken in (first, second):
+        pages = {(one.file_id, one.cursor) for one in taken if one.cursor != CURRENT}
+        assert MAX_PAGES == len(pages)
+    assert await anyone_behind(hub) is None
 
 
 async def test_resuming_at_the_head_asks_for_no_reading():

@@ -165,6 +165,7 @@ def broken(**parts):
         (as_sns_text({}) | {"Message": "[" * 100_000}, "SNS Message: not JSON"),
         (broken(s3__object__key=""), "s3.object.key: missing, or not text"),
         (broken(s3__object=None), "s3.object.key: missing, or not text"),
+        (broken(s3__object__key="\ud800.mp4"), "s3.object.key: holds half a character"),
         (broken(s3__bucket__name=7), "s3.bucket.name: missing, or not text"),
         (broken(eventTime="soon"), "the event's time is no time: 'soon'"),
         (

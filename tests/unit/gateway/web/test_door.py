@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from gateway.web.connection import GUEST_DEADLINE_S, LAST_REQUEST_S
+from gateway.web.door import COLD_ANSWER_S
 from tests.unit.gateway.fakes import settle
 from tests.unit.gateway.web.in_memory import FakeTransport
 from tests.unit.gateway.web.raw import PATH, SSE, get, post, statuses
@@ -105,6 +106,26 @@ async def test_in_the_reserve_a_head_has_less_time(rooms, at_file):
     rooms.wheel.pass_s(GUEST_DEADLINE_S + 0.2)
 
     assert slow.closing
+
+
+async def test_in_the_reserve_a_cold_answer_has_little_time(rooms, at_file):
+    connection, transport = at_file(80)
+    connection.data_received(get("/"))
+    rooms.wheel.pass_s(COLD_ANSWER_S - 0.2)
+    assert not transport.lost
+    rooms.wheel.pass_s(0.4)
+
+    assert transport.lost
+    assert not rooms.door._guests
+
+
+async def test_in_the_reserve_a_cold_answer_makes_room(rooms, at_file):
+    cold = [at_file(80) for _ in range(10)]
+    for connection, _ in cold:
+        connection.data_received(get("/"))
+    at_file(90)
+
+    assert [True] + [False] * 9 == [transport.lost for _, transport in cold]
 
 
 async def test_a_drain_waits_for_the_rest_of_a_body_and_then_closes(rooms):
