@@ -89,7 +89,7 @@ class Hub:
         self.draining = False
         self.on_held: Callable[[FileId], None] = lambda _: None
         self._files: dict[FileId, _File] = {}
-        self._behind: set[Subscriber] = set()
+        self._behind: dict[Subscriber, None] = {}
         self._someone_is_behind = asyncio.Event()
         self._subscribers = 0
         self._rounds = 0
@@ -118,7 +118,7 @@ class Hub:
         if file is None or subscriber not in file.subscribers:
             return
         file.subscribers.remove(subscriber)
-        self._behind.discard(subscriber)
+        self._behind.pop(subscriber, None)
         self._subscribers -= 1
         if not file.subscribers:
             del self._files[subscriber.file_id]
@@ -159,7 +159,7 @@ class Hub:
         late = []
         for one in tuple(file.subscribers):
             if one.cursor == after and not (one.stalled or one.fresh):
-                self._behind.discard(one)
+                self._behind.pop(one, None)
                 one.deliver(reading)
             elif one.cursor < reading.head:
                 late.append(one)
@@ -227,7 +227,8 @@ class Hub:
             self._someone_is_behind.clear()
             taken = self._who_is_read_next()
         # Who is stalled stays behind: it may not even have had its first reading.
-        self._behind.difference_update(taken)
+        for one in taken:
+            del self._behind[one]
         self._rounds += 1
         return taken
 
@@ -259,7 +260,7 @@ class Hub:
         if file is None or subscriber not in file.subscribers:
             return
         if subscriber.stalled:
-            self._behind.add(subscriber)
+            self._behind[subscriber] = None
             return
         subscriber.fresh = False
         if reading is None:
@@ -274,7 +275,7 @@ class Hub:
             # truth; waiting for them would read in a circle.
             file.head = reading.head
         if reading.head == file.head:
-            self._behind.discard(subscriber)
+            self._behind.pop(subscriber, None)
         subscriber.deliver(reading)
         if subscriber.cursor < file.head and not subscriber.stalled:
             self.put_back((subscriber,))
@@ -287,6 +288,7 @@ class Hub:
                 subscriber.end("drain")
 
     def _fall_behind(self, subscribers: Iterable[Subscriber]) -> None:
-        self._behind.update(subscribers)
+        # Whoever is behind already keeps its place: who came first is read first.
+        self._behind.update(dict.fromkeys(subscribers))
         if self._behind:
             self._someone_is_behind.set()

@@ -40,8 +40,8 @@ MUTANTS = (
     Mutant(
         about="whoever stalls is read all the same",
         module="gateway/hub.py",
-        before="taken = [one for one in self._behind if not one.stalled]",
-        after="taken = list(self._behind)",
+        before="if one.stalled:",
+        after="if one.stalled is None:",
         tests=f"{_UNIT}/test_hub.py",
     ),
     Mutant(

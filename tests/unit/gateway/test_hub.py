@@ -35,7 +35,7 @@ async def caught_up(hub: Hub, subscriber: RecordingSubscriber, *seqs: int) -> No
 def assert_empty(hub: Hub) -> None:
     assert 0 == len(hub)
     assert {} == hub._files
-    assert set() == hub._behind
+    assert {} == hub._behind
 
 
 async def test_a_newcomer_is_behind_until_its_first_reading():
@@ -134,6 +134,23 @@ async def test_so_many_pages_are_read_at_a_time_and_newcomers_wait_for_none():
         pages = {(one.file_id, one.cursor) for one in taken if one.cursor != CURRENT}
         assert MAX_PAGES == len(pages)
     assert await anyone_behind(hub) is None
+
+
+async def test_whoever_fell_behind_first_is_read_first():
+    """Or who comes again and again could keep out who waits."""
+    hub = Hub()
+    readers = [RecordingSubscriber(7, file_id=f"f-{n}") for n in range(2 * MAX_PAGES)]
+    for one in readers:
+        hub.add(one)
+    first = await anyone_behind(hub)
+    for one in first:
+        hub.remove(one)
+        hub.add(RecordingSubscriber(8, file_id=one.file_id))
+    hub.put_back(readers[MAX_PAGES:])
+
+    second = await anyone_behind(hub)
+
+    assert [readers[:MAX_PAGES], readers[MAX_PAGES:]] == [first, second]
 
 
 async def test_resuming_at_the_head_asks_for_no_reading():
