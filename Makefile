@@ -26,9 +26,9 @@ help:  ## this list
 run: $(VENV)/run.stamp $(VENV)/hls.stamp  ## the whole local cloud (PORT=8080 DATABASE_URL= DATA_DIR=)
 	@exec $(BIN)/python -m local
 
-test: $(VENV)/test.stamp $(VENV)/hls.stamp  ## every test; ARGS="-k name" for some
+test: $(VENV)/test.stamp $(VENV)/hls.stamp  ## every test; ARGS="-k name" for some, "-n 0 -s" to look on
 	@.ci/install-browser
-	@exec $(BIN)/python -m pytest $(ARGS)
+	@exec $(BIN)/python -m pytest -n 2 $(ARGS)
 
 check: $(VENV)/test.stamp  ## format, lint, types, import contracts, what is in deploy/
 	$(BIN)/ruff format --check .
