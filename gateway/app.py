@@ -219,7 +219,7 @@ async def _tracing(config: Config) -> AsyncIterator["Tracing | None"]:
         # Only then: OpenTelemetry is an extra.
         from gateway.tracing import tracing  # noqa: PLC0415
     except ImportError as error:
-        problem = "is on, and OpenTelemetry is not installed: install reelready[otel]"
+        problem = "is on, and OpenTelemetry is not installed: see docs/tracing.md"
         raise ConfigError(f"{PREFIX}TRACING", problem) from error
     async with tracing() as one:
         yield one

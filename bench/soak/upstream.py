@@ -143,10 +143,17 @@ class _Cloud:
 
     async def story(self, file_id: str) -> list[dict[str, Any]]:
         """Every event of a file; none while the gateway is away."""
+        events: list[dict[str, Any]] = []
+        after = 0
         with suppress(aiohttp.ClientError, KeyError):
-            async with self._http.get(f"/v1/files/{file_id}/history") as answer:
-                events: list[dict[str, Any]] = (await answer.json())["events"]
-                return events
+            while True:
+                path = f"/v1/files/{file_id}/history?after={after}"
+                async with self._http.get(path) as answer:
+                    page = await answer.json()
+                events += page["events"]
+                after = page["after"]
+                if after == page["file"]["seq"]:
+                    return events
         return []
 
     def worker(self) -> int | None:

@@ -41,6 +41,12 @@ _NO_CONTENT = 204
 _Answer = TypeVar("_Answer")
 
 
+class _StoryPage(msgspec.Struct, frozen=True):
+    file: dict[str, Any]
+    events: list[dict[str, Any]]
+    after: int
+
+
 class Client:
     """
     One gateway; an async context manager.
@@ -168,7 +174,13 @@ class Client:
 
     async def history(self, file_id: str) -> dict[str, Any]:
         """Read ``file`` and all its ``events``, as written; raises as `file`."""
-        return await self._ask("GET", f"{_path(file_id)}/history", dict[str, Any])
+        path = f"{_path(file_id)}/history?after="
+        page = await self._ask("GET", f"{path}0", _StoryPage)
+        events = page.events
+        while page.events and page.after < page.file.get("seq", 0):
+            page = await self._ask("GET", f"{path}{page.after}", _StoryPage)
+            events += page.events
+        return {"file": page.file, "events": events}
 
     async def watch(
         self,

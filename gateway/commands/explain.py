@@ -46,7 +46,7 @@ def explain(file_id: str, client: Client) -> None:
 
     Every event: when it was recorded, how long after the one before, how much
     later than it happened, what it was and who sent it.  Piped, it is one JSON
-    document in a line, as the gateway gave it.
+    document in a line, of what the gateway gave.
     """
     story = asyncio.run(_history(client, file_id))
     if not output.is_terminal():
@@ -55,7 +55,7 @@ def explain(file_id: str, client: Client) -> None:
     try:
         file = msgspec.convert(story["file"], FileState)
         events = msgspec.convert(story["events"], list[StoryEvent])
-    except (KeyError, msgspec.ValidationError) as error:
+    except msgspec.ValidationError as error:
         raise NotAGatewayError("the answer", f"is no story: {error}") from error
     console = output.console()
     console.print(Text(f"{output.clean(file.name)}, {file.size} bytes, {file.id}"))

@@ -126,6 +126,6 @@ def local() -> None:
         if (error.name or "").partition(".")[0] in {"local", "gateway", "workers"}:
             raise
         raise click.ClickException(
-            f'{error.name} is not installed: pip install "reelready[local]"'
+            f'{error.name} is not installed: pip install ".[local]" in a clone'
         ) from error
     sys.exit(main())

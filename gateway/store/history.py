@@ -26,26 +26,32 @@ Of one reading, but one event at least; whoever wants more asks again from its l
 seq.  It is what a reader who stops reading may keep in our memory.
 """
 
-_READ = f"""
-select c.place, f.seq as head, f.owner, f.status, e.seq, e.state
-from unnest($1::text[], $2::integer[]) with ordinality as c (id, after, place)
-join files f on f.id = c.id
-left join lateral (
-    select seq, state from (
-        select seq, state,
+
+def _page(columns: str, *, after: str, unknown: str) -> str:
+    """Write the SQL of a page of the events of ``f``; `unknown` is for no cursor of it."""
+    return f"""(
+    select {columns} from (
+        select {columns},
                sum(octet_length(state::text)) over (order by seq)
                - octet_length(state::text) as before
         from (
-            select seq, state from events
+            select {columns} from events
             where file_id = f.id and seq
-                > case when c.after between 0 and f.seq then c.after else f.seq - 1 end
+                > case when {after} between 0 and f.seq then {after} else {unknown} end
             order by seq limit {MAX_PAGE_EVENTS}
         ) page
     ) measured
     where before < {MAX_PAGE_BYTES}
-) e on true
+)"""  # noqa: S608 - all that is put in is our own
+
+
+_READ = f"""
+select c.place, f.seq as head, f.owner, f.status, e.seq, e.state
+from unnest($1::text[], $2::integer[]) with ordinality as c (id, after, place)
+join files f on f.id = c.id
+left join lateral {_page("seq, state", after="c.after", unknown="f.seq - 1")} e on true
 order by c.place, e.seq
-"""  # noqa: S608 - the only value put in is our own constant
+"""  # noqa: S608 - all that is put in is our own
 
 _MOVED = """
 select f.id, f.seq
@@ -53,10 +59,13 @@ from unnest($1::text[], $2::integer[], $3::integer[]) as c (id, low, high)
 join files f on f.id = c.id and (f.seq > c.low or f.seq < c.high)
 """
 
-_STORY = """
-select seq, type, sender, occurred_at, recorded_at, state
-from events where file_id = $1 order by seq
-"""
+_TOLD = "seq, type, sender, occurred_at, recorded_at, state"
+_STORY = f"""
+select f.state as file, f.seq as head, e.*
+from files f
+left join lateral {_page(_TOLD, after="$2::integer", unknown="0")} e on true
+where f.id = $1 order by e.seq
+"""  # noqa: S608 - all that is put in is our own
 
 
 class StoryEvent(Struct, frozen=True):
@@ -68,6 +77,21 @@ class StoryEvent(Struct, frozen=True):
     occurred_at: datetime
     recorded_at: datetime
     state: msgspec.Raw
+
+
+class Story(Struct, frozen=True):
+    """
+    One page of a file's story.
+
+    Attributes:
+        file: Its newest state.
+        events: What is retained after the cursor, oldest first.
+        after: The cursor to ask with next; the newest seq when nothing is left.
+    """
+
+    file: msgspec.Raw
+    events: list[StoryEvent]
+    after: int
 
 
 class History:
@@ -119,16 +143,21 @@ class History:
             rows = await connection.fetch(_MOVED, list(seen), lows, highs)
         return {FileId(row["id"]): Seq(row["seq"]) for row in rows}
 
-    async def story(self, file_id: FileId) -> list[StoryEvent]:
+    async def story(self, file_id: FileId, after: int) -> Story | None:
         """
-        Tell everything that is retained of one file, oldest first.
+        Tell a page of what is retained of one file; None if there is no such file.
+
+        Args:
+            after: A seq; any other cursor begins with the oldest event.
 
         Raises:
             UnavailableError: The database is away.
         """
         async with self._pool.acquire() as connection:
-            rows = await connection.fetch(_STORY, file_id)
-        return [
+            rows = await connection.fetch(_STORY, file_id, after)
+        if not rows:
+            return None
+        events = [
             StoryEvent(
                 row["seq"],
                 row["type"],
@@ -138,7 +167,14 @@ class History:
                 msgspec.Raw(row["state"]),
             )
             for row in rows
+            if row["seq"] is not None
         ]
+        newest = rows[0]
+        return Story(
+            file=msgspec.Raw(newest["file"]),
+            events=events,
+            after=events[-1].seq if events else newest["head"],
+        )
 
 
 def _reading(after: int, rows: list[asyncpg.Record]) -> Reading:

@@ -12,9 +12,9 @@ from gateway.auth import WatchTokens
 from gateway.config import Config
 from gateway.errors import NotFoundError
 from gateway.model import FileId, FileState
-from gateway.protocol import registration
+from gateway.protocol import cursor, registration
 from gateway.store.files import Files, new_file_id, registered
-from gateway.store.history import History, StoryEvent
+from gateway.store.history import History
 from gateway.uploads import Upload, Uploads
 from gateway.web.access import Access
 from gateway.web.body import read_body
@@ -36,11 +36,6 @@ class _Registered(Struct, frozen=True):
     file: FileState
     upload: Upload
     watch: _Watch
-
-
-class _Story(Struct, frozen=True):
-    file: msgspec.Raw
-    events: list[StoryEvent]
 
 
 class FileRoutes:
@@ -94,18 +89,21 @@ class FileRoutes:
 
     async def story(self, request: web.Request) -> web.Response:
         """
-        Tell every retained event of a file, who sent it and when.
+        Tell a page of the retained events of a file, who sent each and when.
 
         Raises:
             UnauthorizedError: No API key.
             NotFoundError: There is no such file.
         """
         self._access.back_end(request.headers.get("Authorization"))
-        events = await self._history.story(FileId(request.match_info["file_id"]))
-        if not events:
+        story = await self._history.story(
+            FileId(request.match_info["file_id"]),
+            cursor.parse(request.query.get("after")),
+        )
+        if story is None:
             raise NotFoundError
         return web.Response(
-            body=msgspec.json.encode(_Story(events[-1].state, events)),
+            body=msgspec.json.encode(story),
             content_type="application/json",
             charset="utf-8",
             headers={"Cache-Control": "no-store"},

@@ -6,6 +6,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import aiohttp
 import pytest
+from yarl import URL
 
 GOOD = {"name": "a.mp4", "content_type": "video/mp4", "size": 10}
 
@@ -141,6 +142,25 @@ async def test_the_story_names_every_event_and_its_sender(gateway):
         (event["type"], event["sender"]) for event in story["events"]
     ]
     assert story["file"] == story["events"][-1]["state"]
+    assert 2 == story["after"]
+
+
+@pytest.mark.parametrize(
+    ("after", "seqs"),
+    [("", [1, 2, 3]), ("0", [1, 2, 3]), ("1", [2, 3]), ("3", [])]
+    + [(unknown, [1, 2, 3]) for unknown in ("4", "x", "-1", "%00", "9" * 40)],
+)
+async def test_a_story_goes_on_after_any_event_of_it(gateway, after, seqs):
+    file_id = await gateway.new_file()
+    await gateway.report(file_id, "uploaded")
+    await gateway.complete(file_id)
+    path = f"{gateway.url}/v1/files/{file_id}/history?after={after}"
+
+    async with gateway.http.get(URL(path, encoded=True)) as answer:
+        story = await answer.json()
+
+    assert seqs == [event["seq"] for event in story["events"]]
+    assert ("playable", 3) == (story["file"]["status"], story["after"])
 
 
 async def test_unknown_addresses_and_methods_are_problems_too(gateway):

@@ -453,7 +453,7 @@ async def test_a_stream_after_the_end_is_described(gateway):
         ("FileError", model.FileError),
         ("Report", report._Body),
         ("Manifest", manifest._Body),
-        ("Story", files._Story),
+        ("Story", history.Story),
     ],
 )
 def test_a_schema_has_the_fields_of_the_code(name, struct):
@@ -510,9 +510,9 @@ def test_limits_are_those_of_the_code():
         manifest.MAX_RENDITIONS
         == SCHEMAS["Manifest"]["properties"]["renditions"]["maxItems"]
     )
-    assert (
-        history.MAX_PAGE_EVENTS == SCHEMAS["Events"]["properties"]["events"]["maxItems"]
-    )
+    for page in ("Events", "Story"):
+        events = SCHEMAS[page]["properties"]["events"]
+        assert history.MAX_PAGE_EVENTS == events["maxItems"]
     assert waiting.MAX_FILES == file["maxItems"]
     assert f"{web_body.MAX_BODY_BYTES:,} bytes" in TEXT
     assert model.FILE_ID.pattern == SCHEMAS["FileId"]["pattern"].strip("^$")

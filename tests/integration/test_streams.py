@@ -314,7 +314,18 @@ async def test_a_long_history_of_long_events_is_read_in_pages(gateway):
             assert len(await answer.read()) < MAX_PAGE_BYTES + 16_384
             polled += (await answer.json())["events"]
 
+    told, after = [], 0
+    while after < 200:
+        url = f"{gateway.url}/v1/files/{file_id}/history?after={after}"
+        async with gateway.http.get(url) as answer:
+            assert len(await answer.read()) < MAX_PAGE_BYTES + 16_384
+            page = await answer.json()
+        told += [event["seq"] for event in page["events"]]
+        after = page["after"]
+        assert 200 == page["file"]["seq"]
+
     everything = list(range(1, 201))
+    assert everything == told
     assert everything == [int(frame.id) for frame in frames]
     assert everything == [event["seq"] for event in polled]
 

@@ -56,8 +56,13 @@ def jobs_by_file(cloud: Any) -> dict[str, list[dict[str, Any]]]:
 
 def states(cloud: Any, file_id: str) -> list[dict[str, Any]]:
     """The state in each event of a file, oldest first."""
-    story = cloud.ask(f"v1/files/{file_id}/history")
-    return [event["state"] for event in story["events"]]
+    path = f"v1/files/{file_id}/history?after="
+    page = cloud.ask(f"{path}0")
+    told = page["events"]
+    while page["after"] < page["file"]["seq"]:
+        page = cloud.ask(f"{path}{page['after']}")
+        told += page["events"]
+    return [event["state"] for event in told]
 
 
 def assert_one_end(told: list[dict[str, Any]]) -> None:

@@ -12,6 +12,7 @@ DOCUMENTS = sorted(
     for path in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"))
 )
 LINK = re.compile(r"\]\((?!\w+:)([^)#\s]*)(?:#([^)\s]+))?\)")
+BY_NAME = re.compile(r"\binstall (?:-\S+ )*['\"]?reelready\b")
 CODE = re.compile(r"^```.*?^```|`[^`\n]+`", re.MULTILINE | re.DOTALL)
 
 
@@ -49,3 +50,21 @@ def test_a_dead_end_is_found():
     assert ["no.md#", "README.md#no", "#no"] == dead_ends(
         text, ROOT, ROOT / "README.md"
     )
+
+
+def test_nobody_is_told_to_install_a_name_that_is_on_no_index():
+    """
+    Whoever takes that name first would run code on every gateway.
+    """
+    code = (
+        path
+        for folder in ("gateway", "workers", "local", "deploy")
+        for path in (ROOT / folder).rglob("*.py")
+    )
+    told = [
+        str(path)
+        for path in (*map(ROOT.joinpath, DOCUMENTS), *code)
+        if BY_NAME.search(path.read_text("utf-8"))
+    ]
+
+    assert [] == told

@@ -132,7 +132,7 @@ def test_the_table_of_limits_is_that_of_the_code():
     assert [auth.MAX_WEBHOOK_ID_CHARS] == told["webhook-id"]
     assert [Config.__dataclass_fields__["max_wait_seconds"].default] == told["wait"]
     assert [history.MAX_PAGE_EVENTS, history.MAX_PAGE_BYTES] == told[
-        "events of one long-poll answer"
+        "events of one long-poll answer, or page of history"
     ]
     assert [waiting.MAX_FILES] == told["files on one stream"]
 

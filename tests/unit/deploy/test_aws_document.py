@@ -2,15 +2,25 @@
 
 import re
 import shlex
+import subprocess
 from pathlib import Path
 
 import botocore.session
 import pytest
 from botocore import xform_name
 
+from deploy.aws import zips
 from tests.stack import NEEDED, Stack, expanded
 
-TEXT = (Path(__file__).parents[3] / "docs" / "aws.md").read_text()
+ROOT = Path(__file__).parents[3]
+TEXT, DEPLOYING = (
+    (ROOT / "docs" / name).read_text() for name in ("aws.md", "deploying.md")
+)
+STEP = re.compile(r"^## (\d)\. .*?\n(.*?)(?=^## )", re.DOTALL | re.MULTILINE)
+TYPED_AND_SEEN = re.compile(
+    r"^```sh\n.*?^```\n\n^```text\n.*?^```$", re.DOTALL | re.MULTILINE
+)
+NAME = re.compile(r"^(\w+)=", re.MULTILINE)
 CLI_OPTIONS = {"query", "output", "protocol", "port", "cidr"}
 """Options that no service knows, but the command line."""
 
@@ -89,3 +99,82 @@ def test_every_command_of_aws_and_its_options_exist(service):
         members = operations[name].input_shape.members
 
         assert options <= CLI_OPTIONS | {xform_name(one, "-") for one in members}
+
+
+def steps(text=TEXT):
+    """Each numbered step, by its number."""
+    return {int(number): body for number, body in STEP.findall(text)}
+
+
+def test_each_block_of_a_step_is_followed_by_what_is_seen():
+    assert list(range(1, 9)) == list(steps())
+    for body in steps().values():
+        blocks = re.findall(r"^```(\w+)\n", body, re.MULTILINE)
+
+        assert ["sh", "text"] == blocks[:2]
+        assert "sh sh" not in " ".join(blocks)
+        assert "sh" != blocks[-1]
+
+
+def test_the_machine_is_set_up_as_any_other():
+    """
+    But for secrets and settings, which step 6 brings.
+    """
+    there, *ours, back = TYPED_AND_SEEN.findall(steps()[7])
+    others = steps(DEPLOYING)
+
+    assert there.startswith("```sh\nmachine\n")
+    assert back.startswith("```sh\nexit\n")
+    assert ours == [
+        block
+        for number in (1, 2, 3, 4, 6, 7)
+        for block in TYPED_AND_SEEN.findall(others[number])
+    ]
+
+
+def test_a_machine_has_every_setting_that_others_have(tmp_path):
+    shipped = ROOT / "deploy" / "systemd" / "reelready.env"
+    (added,) = re.findall(r"^(grep .*) >>build/reelready.env$", code(), re.MULTILINE)
+    lines = subprocess.run(
+        ["sh", "-c", added], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout
+    ours = Stack().outputs["GatewaySettings"] + "\n" + lines
+
+    assert set(NAME.findall(shipped.read_text())) <= set(NAME.findall(ours))
+    assert lines in TEXT
+
+
+def test_nothing_is_installed_without_its_hash():
+    installed = re.findall(r"pip install .*", code())
+
+    assert installed
+    assert [] == [
+        line
+        for line in installed
+        if "--require-hashes" not in line and "--no-deps" not in line
+    ]
+
+
+def test_only_who_sets_it_up_gets_in_on_22():
+    assert [
+        ("22", '"$ME/32"'),
+        ("80", "0.0.0.0/0"),
+        ("443", "0.0.0.0/0"),
+    ] == re.findall(r"^allow (\d+) (\S+)$", code(), re.MULTILINE)
+
+
+def test_no_file_with_a_secret_stays_behind():
+    written = set(re.findall(r"(?:>|\btee )(build/[\w.-]+)", code()))
+    removed = set(re.findall(r"\brm (build/[\w.-]+)", code()))
+
+    assert {"build/key.pem"} == written - removed
+
+
+def test_what_make_prints_is_what_is_shown(tmp_path, monkeypatch, capsys):
+    """
+    But for the sizes, which change with each change of the functions.
+    """
+    monkeypatch.chdir(tmp_path)
+    zips.main(Path("build/lambdas"))
+
+    assert re.sub(r"\d+ bytes", "NNNNN bytes", capsys.readouterr().out) in TEXT

@@ -84,6 +84,7 @@ class SmallGateway:
     put_answers: deque[object] = field(default_factory=deque)
     story: Callable[[FileState], list[FileState]] = playing
     sender: str = "mediaconvert"
+    page_events: int = 100
     states: dict[str, list[FileState]] = field(default_factory=dict)
     registrations: list[dict[str, object]] = field(default_factory=list)
     cursors: list[str | None] = field(default_factory=list)
@@ -205,7 +206,10 @@ class SmallGateway:
             }
             for one in states
         ]
-        body = msgspec.json.encode({"file": states[-1], "events": events})
+        after = int(request.query["after"])
+        page = [one for one in events if one["seq"] > after][: self.page_events]
+        last = page[-1]["seq"] if page else states[-1].seq
+        body = msgspec.json.encode({"file": states[-1], "events": page, "after": last})
         return web.Response(body=body, content_type="application/json")
 
     async def events(self, request: web.Request) -> web.StreamResponse:

@@ -119,5 +119,5 @@ def test_local_says_what_to_install(monkeypatch):
     result = _python("-c", code)
 
     assert 1 == result.returncode
-    assert 'is not installed: pip install "reelready[local]"\n' in result.stderr
+    assert 'is not installed: pip install ".[local]" in a clone\n' in result.stderr
     assert 1 == result.stderr.count("\n")

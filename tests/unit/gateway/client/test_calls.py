@@ -74,6 +74,18 @@ async def test_a_whole_story(gateway, client, tmp_path):
     assert {f"Bearer {API_KEY}"} == set(gateway.authorizations)
 
 
+@pytest.mark.parametrize("page_events", [1, 2, 5, 100])
+async def test_a_history_is_read_to_its_end_page_by_page(gateway, client, page_events):
+    gateway.page_events = page_events
+    gateway.add(*STORY)
+
+    told = await client.history("f-1")
+
+    assert {"file", "events"} == set(told)
+    assert "playable" == told["file"]["status"]
+    assert [1, 2, 3, 4, 5] == [event["seq"] for event in told["events"]]
+
+
 async def test_the_upload_is_what_was_signed(gateway, client, tmp_path):
     content = random.Random(1).randbytes(3_000_001)
     path = tmp_path / "휴가 +%.mov"
