@@ -11,6 +11,7 @@ import re
 import subprocess
 
 import aiohttp
+import asyncpg
 import pytest
 
 from bench.children import free_port
@@ -18,6 +19,8 @@ from bench.errors import RunError
 from tests.integration.conftest import API_KEY, INGEST_KEY, TOKEN_SECRET
 from tests.integration.test_restarts import knock
 from tests.system.booted import UNITS, booted
+from tests.unit.deploy.prometheus import collected
+from workers.migrate import migrate
 
 GATEWAY, WORKER = "reelready.service", "reelready-worker.service"
 MOST_EXPOSED = 15
@@ -36,9 +39,23 @@ def secrets(empty_database_url):
     }
 
 
+async def text_of(url):
+    async with aiohttp.ClientSession() as http, http.get(url) as answer:
+        return await answer.text()
+
+
 async def status(url):
     async with aiohttp.ClientSession() as http, http.get(url) as answer:
         return answer.status
+
+
+async def until_it_hears(url):
+    """Wait until what is rung comes back to a gateway."""
+    for _ in range(400):
+        if '"listener":true' in await text_of(f"{url}/readyz"):
+            return
+        await asyncio.sleep(0.05)
+    pytest.fail("it is deaf")
 
 
 async def until_other_than(pid, machine):
@@ -145,3 +162,35 @@ async def test_a_machine_serves_restarts_and_recovers(open_folder, secrets):
         # It drains when it is told to go.
         await machine.systemctl("stop", "reelready.socket", GATEWAY, WORKER)
         assert "success" == await machine.show(GATEWAY, "Result")
+
+
+@pytest.mark.timeout(120)
+async def test_the_way_back_serves_on_a_newer_database(open_folder, secrets):
+    database_url = secrets["database-url"]
+    await migrate(database_url)
+    port = free_port()
+    async with booted(open_folder, port, ACCOUNT, secrets) as machine:
+        await machine.systemctl("start", GATEWAY)
+        connection = await asyncpg.connect(database_url)
+        await connection.execute(
+            "insert into schema_migrations values ('0099_next_release.sql', 'x')"
+        )
+        await connection.close()
+
+        await machine.systemctl("restart", GATEWAY)
+
+        await until_it_hears(f"http://127.0.0.1:{port}")
+        newer = "its schema is newer than this release"
+        assert 2 == machine.log.read_text().count(newer), "migrate and serve say so"
+
+
+@pytest.mark.timeout(120)
+async def test_a_gateway_at_rest_has_every_metric(open_folder, secrets):
+    """A sandbox that hides /proc/stat takes all of `process_*` away."""
+    port = free_port()
+    async with booted(open_folder, port, ACCOUNT, secrets) as machine:
+        await machine.systemctl("start", GATEWAY)
+        scraped = await text_of(f"http://127.0.0.1:{port}/metrics")
+
+    there = re.findall(r"^# TYPE (\S+) ", scraped, re.MULTILINE)
+    assert set() == collected().keys() - set(there)
