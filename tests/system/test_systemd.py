@@ -14,8 +14,9 @@ import aiohttp
 import asyncpg
 import pytest
 
-from bench.children import free_port
+from bench.children import Children, free_port
 from bench.errors import RunError
+from bench.peers.redis import redis
 from tests.integration.conftest import API_KEY, INGEST_KEY, TOKEN_SECRET
 from tests.integration.test_restarts import knock
 from tests.system.booted import UNITS, booted
@@ -23,6 +24,7 @@ from tests.unit.deploy.prometheus import collected
 from workers.migrate import migrate
 
 GATEWAY, WORKER = "reelready.service", "reelready-worker.service"
+RELAY = "reelready-relay.service"
 MOST_EXPOSED = 15
 """Tenths, of 100: `systemd-analyze security`."""
 
@@ -90,12 +92,12 @@ def analyze(*arguments):
 
 @pytest.mark.config
 def test_systemd_has_nothing_to_say_of_the_units(units):
-    assert 3 == len(units)
+    assert 4 == len(units)
     assert (True, "") == analyze("verify", "--man=no", *units)
 
 
 @pytest.mark.config
-@pytest.mark.parametrize("service", [GATEWAY, WORKER])
+@pytest.mark.parametrize("service", [GATEWAY, WORKER, RELAY])
 def test_a_service_is_exposed_to_little(service, units):
     path = next(one for one in units if one.endswith(f"/{service}"))
     bar = f"--threshold={MOST_EXPOSED}"
@@ -115,8 +117,9 @@ def sandbox(service):
 
 
 @pytest.mark.config
-def test_the_worker_is_locked_in_as_the_gateway_is():
-    assert sandbox(GATEWAY) == sandbox(WORKER)
+@pytest.mark.parametrize("service", [WORKER, RELAY])
+def test_all_are_locked_in_as_the_gateway_is(service):
+    assert sandbox(GATEWAY) == sandbox(service)
 
 
 @pytest.mark.timeout(120)
@@ -194,3 +197,20 @@ async def test_a_gateway_at_rest_has_every_metric(open_folder, secrets):
 
     there = re.findall(r"^# TYPE (\S+) ", scraped, re.MULTILINE)
     assert set() == collected().keys() - set(there)
+
+
+@pytest.mark.timeout(120)
+async def test_a_relay_rings_for_the_gateway(open_folder, secrets):
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    async with Children() as children, redis(children) as server:
+        settings = ACCOUNT | {"REELREADY_REDIS_URL": server.url}
+        async with booted(open_folder, port, settings, secrets) as machine:
+            await machine.systemctl("start", GATEWAY)
+            assert '"listener":false' in await text_of(f"{url}/readyz")
+
+            await machine.systemctl("start", RELAY)
+
+            await until_it_hears(url)
+            await machine.systemctl("stop", RELAY)
+            assert "success" == await machine.show(RELAY, "Result")
