@@ -20,11 +20,12 @@ from bench.peers.redis import redis
 from tests.integration.conftest import API_KEY, INGEST_KEY, TOKEN_SECRET
 from tests.integration.test_restarts import knock
 from tests.system.booted import UNITS, booted
-from tests.unit.deploy.prometheus import collected
+from tests.unit.deploy.prometheus import ROOT, collected
 from workers.migrate import migrate
 
 GATEWAY, WORKER = "reelready.service", "reelready-worker.service"
 RELAY = "reelready-relay.service"
+SOCKET = "reelready.socket"
 MOST_EXPOSED = 15
 """Tenths, of 100: `systemd-analyze security`."""
 
@@ -163,7 +164,7 @@ async def test_a_machine_serves_restarts_and_recovers(open_folder, secrets):
         assert not [one for one in secrets.values() if one in environment]
 
         # It drains when it is told to go.
-        await machine.systemctl("stop", "reelready.socket", GATEWAY, WORKER)
+        await machine.systemctl("stop", SOCKET, GATEWAY, WORKER)
         assert "success" == await machine.show(GATEWAY, "Result")
 
 
@@ -214,3 +215,20 @@ async def test_a_relay_rings_for_the_gateway(open_folder, secrets):
             await until_it_hears(url)
             await machine.systemctl("stop", RELAY)
             assert "success" == await machine.show(RELAY, "Result")
+
+
+@pytest.mark.timeout(120)
+async def test_other_machines_reach_it_as_the_page_says(open_folder, secrets):
+    page = (ROOT / "docs/operating.md").read_text("utf-8")
+    [settings] = re.findall(
+        r"override\.conf <<END\n(.*?)^END$", page, re.DOTALL | re.MULTILINE
+    )
+    port = free_port()
+    async with booted(open_folder, port, ACCOUNT, secrets) as machine:
+        await machine.systemctl("start", GATEWAY)
+
+        await machine.edit(SOCKET, settings.replace("$HERE:8080", f"127.0.0.3:{port}"))
+        await machine.systemctl("restart", SOCKET, GATEWAY)
+
+        for host in ("127.0.0.1", "127.0.0.3"):
+            assert 200 == await status(f"http://{host}:{port}/healthz")
