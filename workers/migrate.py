@@ -3,7 +3,8 @@ Apply the numbered SQL of `migrations`, forward only, one process at a time.
 
 Each file is applied once, in its own transaction, under an advisory lock, and
 its checksum is kept: a file that was edited after it was applied stops the
-start instead of leaving two machines with two schemas.
+start instead of leaving two machines with two schemas.  A newer schema stops
+nothing, since the way back leads there.
 """
 
 import asyncio
@@ -76,7 +77,7 @@ def migrations() -> list[Migration]:
 
 async def migrate(dsn: str) -> list[str]:
     """
-    Bring a database to this version's schema.
+    Bring a database to this version's schema; a newer one is left as it is.
 
     Returns:
         Names of the files applied now; empty if there was nothing to do.
@@ -84,7 +85,7 @@ async def migrate(dsn: str) -> list[str]:
     Raises:
         ConfigError: It is a standby.
         MigrationError: The database refuses us, an applied file was edited, or
-            the database is newer in a way this version does not know.
+            it has files of another release and lacks some of this one.
         OSError: The database cannot be reached.
     """
     await refuse_standby(dsn, _SETTING)
@@ -112,15 +113,15 @@ async def note_schema(dsn: str) -> None:
         async with asyncio.timeout(ACQUIRE_TIMEOUT_S):
             connection = await _connect(dsn)
             try:
-                there = (await applied(connection)).keys()
+                there = await applied(connection)
             finally:
                 connection.terminate()
     except AWAY:
         return  # whoever uses it says so
-    known = [one.name for one in migrations()]
-    if missing := sorted(known - there):
+    known = migrations()
+    if missing := [one.name for one in known if one.name not in there]:
         _log.warning(_OLDER, _SETTING, missing[0])
-    elif newer := sorted(there - set(known)):
+    elif newer := _unknown(known, there):
         _log.warning(_NEWER, _SETTING, newer[-1])
 
 
@@ -152,15 +153,26 @@ async def _apply_next(connection: "asyncpg.Connection[asyncpg.Record]") -> str |
                 await connection.execute(one.sql)
                 await connection.execute(_APPLIED, one.name, one.sha256)
                 return one.name
+    if newer := _unknown(known, there):
+        _log.warning(_NEWER, _SETTING, newer[-1])
     return None
 
 
 def _check(known: list[Migration], there: dict[str, str]) -> None:
     for one in known:
         if there.get(one.name, one.sha256) != one.sha256:
-            raise MigrationError(f"{one.name} was edited after it was applied here")
-    if unknown := sorted(there.keys() - {one.name for one in known}):
+            raise MigrationError(
+                f"{_SETTING}: {one.name} was edited after it was applied here;"
+                " install the release that this database is of"
+            )
+    unknown = _unknown(known, there)
+    missing = [one.name for one in known if one.name not in there]
+    if unknown and missing:
         raise MigrationError(
-            f"{_SETTING}: this database is newer: it has {', '.join(unknown)};"
-            " install the release that has that"
+            f"{_SETTING}: {unknown[-1]} was applied here without {missing[0]};"
+            " install the release that this database is of"
         )
+
+
+def _unknown(known: list[Migration], there: dict[str, str]) -> list[str]:
+    return sorted(there.keys() - {one.name for one in known})

@@ -73,12 +73,14 @@ class DeployedProxy(Proxy):
         file: Below deploy/.
         here: What stands in it, and what stands there on this machine.
         around: What is around it on a machine of its own.
+        gateway: Where the file finds it.
         timeout: As the file has it, to be scaled down.
     """
 
     file: str
     here: Mapping[str, str]
     around: str = "{deployed}"
+    gateway: str = "127.0.0.1:8080"
     timeout: str = ""
     trust: ssl.SSLContext | None = field(default_factory=_anybody, init=False)
 
@@ -92,7 +94,7 @@ class DeployedProxy(Proxy):
         _certify(folder)
         deployed = (CODE / "deploy" / self.file).read_text("ascii")
         scaled = {self.timeout: f"{idle_s}s"} if idle_s and self.timeout else {}
-        for theirs, ours in {**self.here, "127.0.0.1:8080": upstream, **scaled}.items():
+        for theirs, ours in {**self.here, self.gateway: upstream, **scaled}.items():
             if theirs not in deployed:
                 raise RunError(f"{self.file} does not say {theirs}")
             deployed = deployed.replace(theirs, ours.format(folder=folder, port=port))
@@ -109,6 +111,14 @@ def _certify(folder: Path) -> None:
     made.cert_chain_pems[0].write_to_path(folder / "chain.pem")
 
 
+_OF_HAPROXY = {
+    "/etc/haproxy/reelready.pem": "{folder}/both.pem",
+    "bind :443 ": f"bind {LOOPBACK}:{{port}} ",
+    "bind :80\n": f"bind {_ELSEWHERE}:{{port}}\n",
+    "log /dev/log ": "log stdout format raw ",
+    "/run/haproxy/": "{folder}/",
+    "maxconn 50000": "maxconn 2000",
+}
 _LIVE = "/etc/letsencrypt/live/video.example.com"
 DEPLOYED_PROXIES = (
     DeployedProxy(
@@ -137,14 +147,7 @@ DEPLOYED_PROXIES = (
         command=HAPROXY.command,
         file="haproxy/haproxy.cfg",
         timeout="75s",
-        here={
-            "/etc/haproxy/reelready.pem": "{folder}/both.pem",
-            "bind :443 ": f"bind {LOOPBACK}:{{port}} ",
-            "bind :80\n": f"bind {_ELSEWHERE}:{{port}}\n",
-            "log /dev/log ": "log stdout format raw ",
-            "/run/haproxy/": "{folder}/",
-            "maxconn 50000": "maxconn 2000",
-        },
+        here=_OF_HAPROXY,
     ),
     DeployedProxy(
         name="Caddy, deployed",
@@ -159,3 +162,17 @@ DEPLOYED_PROXIES = (
         },
     ),
 )
+
+
+def balancer(second: str) -> DeployedProxy:
+    """Give HAProxy as it stands before two machines; `second`: where the other one is."""
+    return DeployedProxy(
+        name="HAProxy before machines, deployed",
+        program=HAPROXY.program,
+        package=HAPROXY.package,
+        command=HAPROXY.command,
+        file="haproxy/machines.cfg",
+        gateway="10.0.0.11:8080",
+        timeout="75s",
+        here={**_OF_HAPROXY, "10.0.0.12:8080": second},
+    )

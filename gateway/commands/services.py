@@ -94,10 +94,13 @@ def migrate() -> None:
     """
     Bring the database up to date; doing it twice changes nothing.
 
-    Needs REELREADY_DATABASE_URL only.
+    One that a newer release has migrated is left as it is, with a warning.  Needs
+    REELREADY_DATABASE_URL only.
     """
+    from gateway.telemetry import start_logging
     from workers import migrate as migrator
 
+    start_logging()
     try:
         applied = asyncio.run(migrator.migrate(database_url()))
     except OSError as error:

@@ -1,13 +1,15 @@
 """The migrator: once, one at a time, and never over an edited file."""
 
 import asyncio
+import json
+import sys
 from itertools import chain
 
 import asyncpg
 import pytest
 
 from workers import migrate as migrator
-from workers.migrate import Migration, MigrationError, migrate, migrations
+from workers.migrate import Migration, MigrationError, applied, migrate, migrations
 
 
 async def test_migrating_twice_applies_once(empty_database_url):
@@ -19,9 +21,9 @@ async def test_migrating_twice_applies_once(empty_database_url):
 
 
 async def test_many_at_once_apply_once(empty_database_url):
-    applied = await asyncio.gather(*(migrate(empty_database_url) for _ in range(5)))
+    done = await asyncio.gather(*(migrate(empty_database_url) for _ in range(5)))
 
-    assert [one.name for one in migrations()] == sorted(chain(*applied))
+    assert [one.name for one in migrations()] == sorted(chain(*done))
 
 
 async def test_an_edited_file_stops_the_start(empty_database_url, monkeypatch):
@@ -33,12 +35,66 @@ async def test_an_edited_file_stops_the_start(empty_database_url, monkeypatch):
         await migrate(empty_database_url)
 
 
-async def test_a_newer_database_is_named(empty_database_url, monkeypatch):
-    await migrate(empty_database_url)
-    monkeypatch.setattr(migrator, "migrations", list)
+async def run(*command):
+    """Run `reelready`; returns its exit code, and what it said to whom."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "gateway", *command),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await process.communicate()
+    return process.returncode, out.decode(), err.decode()
 
-    with pytest.raises(MigrationError, match="newer"):
-        await migrate(empty_database_url)
+
+async def ledger(database_url, *added):
+    """Add names of migrations; returns all there are."""
+    connection = await asyncpg.connect(database_url)
+    try:
+        for name in added:
+            await connection.execute(
+                "insert into schema_migrations values ($1, 'x')", name
+            )
+        return sorted(await applied(connection))
+    finally:
+        await connection.close()
+
+
+async def test_a_newer_database_is_named_and_left_as_it_is(
+    empty_database_url, monkeypatch
+):
+    """The way back: the units and the composition migrate before they serve."""
+    monkeypatch.setenv("REELREADY_DATABASE_URL", empty_database_url)
+    await migrate(empty_database_url)
+    before = await ledger(empty_database_url, "0098_a.sql", "0099_next_release.sql")
+
+    code, out, err = await run("migrate")
+
+    assert (0, "") == (code, out)
+    assert (
+        "REELREADY_DATABASE_URL: its schema is newer than this release: install the"
+        " one that has 0099_next_release.sql here, too"
+    ) == json.loads(err)["message"]
+    assert before == await ledger(empty_database_url)
+
+
+async def test_another_branch_is_named_and_exits_1(empty_database_url, monkeypatch):
+    monkeypatch.setenv("REELREADY_DATABASE_URL", empty_database_url)
+    await migrate(empty_database_url)
+    known = migrations()
+    await ledger(empty_database_url, "0099_next_release.sql")
+    connection = await asyncpg.connect(empty_database_url)
+    await connection.execute(
+        "delete from schema_migrations where name = $1", known[-1].name
+    )
+    await connection.close()
+
+    code, _, err = await run("migrate")
+
+    assert 1 == code
+    assert (
+        "Error: REELREADY_DATABASE_URL: 0099_next_release.sql was applied here without"
+        f" {known[-1].name}; install the release that this database is of\n"
+    ) == err
 
 
 async def test_a_failing_file_leaves_nothing_of_itself(empty_database_url, monkeypatch):

@@ -7,18 +7,23 @@ How fast an event comes through them, and that silence is not cut, is what soak
 
 import asyncio
 import json
+import re
 import signal
+import sys
 from collections import Counter
 from contextlib import AsyncExitStack
+from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
 
+from bench.children import free_port, listening
 from bench.soak.browser import chromium, open_tab
-from bench.soak.deployed_proxy import DEPLOYED_PROXIES
+from bench.soak.deployed_proxy import DEPLOYED_PROXIES, balancer
 from bench.soak.ledger import Ledger
 from bench.soak.reporter import Reporter
 from bench.soak.stage import Stage
+from bench.soak.tcp_proxy import TcpProxy
 
 TABS = 20
 LIMIT_S = 60
@@ -160,3 +165,52 @@ async def test_twenty_tabs_of_one_host_follow_and_are_told_apart():
             logs = one.logs()
             assert path in logs
             assert not [token for _, token in files if token in logs]
+
+
+async def all_answer(url, times=10):
+    """Whether each of several connections is answered with 200."""
+    asked = [status(url, GUEST) for _ in range(times)]
+    return {200} == set(await asyncio.gather(*asked))
+
+
+@pytest.mark.timeout(120)
+async def test_a_balancer_leads_to_a_machine_that_is_ready_and_else_to_any():
+    async with AsyncExitStack() as stack:
+        enter = stack.enter_async_context
+        stage = await enter(Stage())
+        await stage.start_gateway()
+        await stage.ready()
+        postgres = await enter(TcpProxy(urlsplit(stage.url).port))
+        stage.url = postgres.instead_of(stage.url)
+        port = free_port()
+        env = stage.environment() | {"REELREADY_PORT": str(port)}
+        command = [sys.executable, "-m", "gateway", "serve"]
+        second = await enter(stage.children.child("second", command, env=env))
+        await listening(port, second, stage.children, "second")
+        proxy = balancer(f"127.0.0.1:{port}")
+        stand = await enter(proxy.before(stage.port, stage.children))
+        through, past = f"{stand.url}/readyz", f"http://127.0.0.1:{port}/readyz"
+        await until(lambda: all_answer(past, times=1))
+        await until(lambda: all_answer(through))
+        assert {"one", "two"} == set(re.findall(r" gateway/(one|two) ", stand.logs()))
+
+        async with postgres.black_hole():
+            # One that is cut off gets nobody.
+            async def is_cut_off():
+                return not await all_answer(past, times=1)
+
+            await until(is_cut_off)
+            await until(lambda: all_answer(through))
+
+            # With none that is ready, one that lives is heard all the same.
+            async def the_first_is_out():
+                out = ("gateway/one is DOWN", "whoever_lives/one is DOWN")
+                return all(one in stand.logs() for one in out)
+
+            await stage.end_gateway(signal.SIGKILL)
+            await until(the_first_is_out)
+            assert await all_answer(f"{stand.url}/healthz")
+            assert 503 == await status(through, GUEST)
+            assert " whoever_lives/two " in stand.logs()
+
+        await until(lambda: all_answer(through))

@@ -191,7 +191,10 @@ def test_the_composition_names_only_what_there_is():
     ours = {name: one for name, one in services.items() if one["image"] == "reelready"}
     settings = {line.name for line in describe({})}
 
-    assert {"migrate", "gateway", "worker"} == set(ours)
+    assert {"migrate", "gateway", "worker", "relay"} == set(ours)
+    assert {"relay", "valkey"} == {
+        one for one in services if "profiles" in services[one]
+    }
     for one in ours.values():
         assert (DOCKER / one["build"]["context"]).resolve() == ROOT
         assert (ROOT / one["build"]["dockerfile"]).is_file()

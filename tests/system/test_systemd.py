@@ -11,15 +11,21 @@ import re
 import subprocess
 
 import aiohttp
+import asyncpg
 import pytest
 
-from bench.children import free_port
+from bench.children import Children, free_port
 from bench.errors import RunError
+from bench.peers.redis import redis
 from tests.integration.conftest import API_KEY, INGEST_KEY, TOKEN_SECRET
 from tests.integration.test_restarts import knock
 from tests.system.booted import UNITS, booted
+from tests.unit.deploy.prometheus import ROOT, collected
+from workers.migrate import migrate
 
 GATEWAY, WORKER = "reelready.service", "reelready-worker.service"
+RELAY = "reelready-relay.service"
+SOCKET = "reelready.socket"
 MOST_EXPOSED = 15
 """Tenths, of 100: `systemd-analyze security`."""
 
@@ -36,9 +42,23 @@ def secrets(empty_database_url):
     }
 
 
+async def text_of(url):
+    async with aiohttp.ClientSession() as http, http.get(url) as answer:
+        return await answer.text()
+
+
 async def status(url):
     async with aiohttp.ClientSession() as http, http.get(url) as answer:
         return answer.status
+
+
+async def until_it_hears(url):
+    """Wait until what is rung comes back to a gateway."""
+    for _ in range(400):
+        if '"listener":true' in await text_of(f"{url}/readyz"):
+            return
+        await asyncio.sleep(0.05)
+    pytest.fail("it is deaf")
 
 
 async def until_other_than(pid, machine):
@@ -73,12 +93,12 @@ def analyze(*arguments):
 
 @pytest.mark.config
 def test_systemd_has_nothing_to_say_of_the_units(units):
-    assert 3 == len(units)
+    assert 4 == len(units)
     assert (True, "") == analyze("verify", "--man=no", *units)
 
 
 @pytest.mark.config
-@pytest.mark.parametrize("service", [GATEWAY, WORKER])
+@pytest.mark.parametrize("service", [GATEWAY, WORKER, RELAY])
 def test_a_service_is_exposed_to_little(service, units):
     path = next(one for one in units if one.endswith(f"/{service}"))
     bar = f"--threshold={MOST_EXPOSED}"
@@ -98,8 +118,9 @@ def sandbox(service):
 
 
 @pytest.mark.config
-def test_the_worker_is_locked_in_as_the_gateway_is():
-    assert sandbox(GATEWAY) == sandbox(WORKER)
+@pytest.mark.parametrize("service", [WORKER, RELAY])
+def test_all_are_locked_in_as_the_gateway_is(service):
+    assert sandbox(GATEWAY) == sandbox(service)
 
 
 @pytest.mark.timeout(120)
@@ -143,5 +164,71 @@ async def test_a_machine_serves_restarts_and_recovers(open_folder, secrets):
         assert not [one for one in secrets.values() if one in environment]
 
         # It drains when it is told to go.
-        await machine.systemctl("stop", "reelready.socket", GATEWAY, WORKER)
+        await machine.systemctl("stop", SOCKET, GATEWAY, WORKER)
         assert "success" == await machine.show(GATEWAY, "Result")
+
+
+@pytest.mark.timeout(120)
+async def test_the_way_back_serves_on_a_newer_database(open_folder, secrets):
+    database_url = secrets["database-url"]
+    await migrate(database_url)
+    port = free_port()
+    async with booted(open_folder, port, ACCOUNT, secrets) as machine:
+        await machine.systemctl("start", GATEWAY)
+        connection = await asyncpg.connect(database_url)
+        await connection.execute(
+            "insert into schema_migrations values ('0099_next_release.sql', 'x')"
+        )
+        await connection.close()
+
+        await machine.systemctl("restart", GATEWAY)
+
+        await until_it_hears(f"http://127.0.0.1:{port}")
+        newer = "its schema is newer than this release"
+        assert 2 == machine.log.read_text().count(newer), "migrate and serve say so"
+
+
+@pytest.mark.timeout(120)
+async def test_a_gateway_at_rest_has_every_metric(open_folder, secrets):
+    """A sandbox that hides /proc/stat takes all of `process_*` away."""
+    port = free_port()
+    async with booted(open_folder, port, ACCOUNT, secrets) as machine:
+        await machine.systemctl("start", GATEWAY)
+        scraped = await text_of(f"http://127.0.0.1:{port}/metrics")
+
+    there = re.findall(r"^# TYPE (\S+) ", scraped, re.MULTILINE)
+    assert set() == collected().keys() - set(there)
+
+
+@pytest.mark.timeout(120)
+async def test_a_relay_rings_for_the_gateway(open_folder, secrets):
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    async with Children() as children, redis(children) as server:
+        settings = ACCOUNT | {"REELREADY_REDIS_URL": server.url}
+        async with booted(open_folder, port, settings, secrets) as machine:
+            await machine.systemctl("start", GATEWAY)
+            assert '"listener":false' in await text_of(f"{url}/readyz")
+
+            await machine.systemctl("start", RELAY)
+
+            await until_it_hears(url)
+            await machine.systemctl("stop", RELAY)
+            assert "success" == await machine.show(RELAY, "Result")
+
+
+@pytest.mark.timeout(120)
+async def test_other_machines_reach_it_as_the_page_says(open_folder, secrets):
+    page = (ROOT / "docs/operating.md").read_text("utf-8")
+    [settings] = re.findall(
+        r"override\.conf <<END\n(.*?)^END$", page, re.DOTALL | re.MULTILINE
+    )
+    port = free_port()
+    async with booted(open_folder, port, ACCOUNT, secrets) as machine:
+        await machine.systemctl("start", GATEWAY)
+
+        await machine.edit(SOCKET, settings.replace("$HERE:8080", f"127.0.0.3:{port}"))
+        await machine.systemctl("restart", SOCKET, GATEWAY)
+
+        for host in ("127.0.0.1", "127.0.0.3"):
+            assert 200 == await status(f"http://{host}:{port}/healthz")

@@ -6,10 +6,12 @@ import subprocess
 
 import pytest
 
-from bench.soak.deployed_proxy import DEPLOYED_PROXIES
+from bench.soak.deployed_proxy import DEPLOYED_PROXIES, balancer
+from tests.unit.deploy.prometheus import ROOT
 
 pytestmark = pytest.mark.config
 
+PROXIES = (*DEPLOYED_PROXIES, balancer("127.0.0.1:8081"))
 CHECKED = {
     "nginx": ("-t", "-e", "stderr", "-c"),
     "haproxy": ("-c", "-q", "-f"),
@@ -37,7 +39,7 @@ def checked(proxy, folder, change=("", "")):
     return done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize("proxy", DEPLOYED_PROXIES, ids=lambda one: one.program)
+@pytest.mark.parametrize("proxy", PROXIES, ids=lambda one: one.file)
 def test_a_proxy_takes_its_file_without_a_warning(proxy, tmp_path):
     taken, said = checked(proxy, tmp_path)
 
@@ -46,7 +48,7 @@ def test_a_proxy_takes_its_file_without_a_warning(proxy, tmp_path):
     assert "[warn" not in said.lower()
 
 
-@pytest.mark.parametrize("proxy", DEPLOYED_PROXIES, ids=lambda one: one.program)
+@pytest.mark.parametrize("proxy", PROXIES, ids=lambda one: one.file)
 def test_a_proxy_would_refuse_a_wrong_one(proxy, tmp_path):
     word = {
         "nginx": "proxy_pass",
@@ -56,3 +58,13 @@ def test_a_proxy_would_refuse_a_wrong_one(proxy, tmp_path):
     wrong = (word[proxy.program], "no_such_word")
 
     assert not checked(proxy, tmp_path, wrong)[0]
+
+
+def test_browsers_find_the_same_before_one_machine_and_before_several():
+    one, several = (
+        (ROOT / f"deploy/haproxy/{name}.cfg").read_text().partition("\nbackend ")[0]
+        for name in ("haproxy", "machines")
+    )
+    stands = [line for line in one.splitlines() if not line.lstrip().startswith("#")]
+
+    assert [] == [line for line in stands if line not in several.splitlines()]
