@@ -7,6 +7,8 @@ import sys
 
 import asyncpg
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from moto.server import ThreadedMotoServer
 from yarl import URL
 
@@ -166,7 +168,34 @@ async def test_pages_of_which_origins_may_upload(aws):
     )
     verdicts = [one.verdict.value async for one in doctor._uploads(config)]
 
-    assert ["fine", "wrong"] == verdicts
+    assert ["fine", "fine", "wrong"] == verdicts
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "named"),
+    [
+        (200, "", "If-Match"),
+        (403, "SignatureDoesNotMatch", "credentials"),
+        (404, "NoSuchBucket", "AWS_REGION"),
+        (501, "NotImplemented", "AWS_REGION"),
+    ],
+)
+async def test_a_storage_that_takes_no_uploads(monkeypatch, status, code, named):
+    async def answer(_request):
+        text = f"<Error><Code>{code}</Code><Message>&quot;so&quot;</Message></Error>"
+        return web.Response(status=status, text=text)
+
+    app = web.Application()
+    app.router.add_put("/films/{key:.*}", answer)
+    async with TestServer(app) as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", str(server.make_url("/")))
+        monkeypatch.setenv("AWS_REGION", "ap-northeast-2")
+        config = config_for("postgresql://nobody@127.0.0.1:1/none", bucket="films")
+        found = [one async for one in doctor._uploads(config)]
+
+    assert [Verdict.WRONG, Verdict.SKIPPED] == [one.verdict for one in found]
+    assert named in found[0].remedy
+    assert status == 200 or '"so"' in found[0].said
 
 
 async def delivered(gateway, url=None, **settings):
