@@ -26,13 +26,15 @@ from msgspec import Struct
 
 from gateway.config import PREFIX, Config
 from gateway.protocol import notification, relayed
-from gateway.store.pool import AWAY
+from gateway.store.pool import AWAY, POOLED, why
 from workers.jobs import MISSING
 from workers.migrate import applied, migrations
 
 LIMIT_S = 10.0
 ECHO_LIMIT_S = 3.0
 BEAT_LIMIT_S = 6.0
+SESSIONS = 4
+ROUNDS = 10
 MAX_SKEW_S = 30.0
 """Signatures are good for five minutes, tokens for one more than they say."""
 
@@ -168,7 +170,35 @@ async def _database(config: Config) -> list[Finding]:
         remedy = "set it to on: what was acknowledged can be lost in a crash"
         findings.append(doubtful("durability", " and ".join(lax), remedy))
     ahead_s = (asked_s + time.time()) / 2 - row["now"].timestamp()
-    return [*findings, skewed("clock", ahead_s, "Postgres")]
+    findings.append(skewed("clock", ahead_s, "Postgres"))
+    return [*findings, await _statements(config)]
+
+
+async def _statements(config: Config) -> Finding:
+    """
+    Use prepared statements as the gateway does: by several sessions at a time.
+
+    A pooler that keeps none of them serves a session alone very well.
+    """
+    check = "statements"
+    try:
+        async with asyncpg.create_pool(
+            config.database_url, min_size=SESSIONS, max_size=SESSIONS
+        ) as pool:
+            for _ in range(ROUNDS):
+                # Long enough for each to be led to a server of its own.
+                await asyncio.gather(
+                    *(
+                        pool.fetchval("select $1::int from pg_sleep(0.01)", one)
+                        for one in range(SESSIONS)
+                    )
+                )
+    except POOLED as error:
+        return wrong(check, str(error).partition("\n")[0], why(error))
+    except AWAY as error:
+        remedy = f"{_DATABASE}: let it have {SESSIONS} sessions at a time, and more"
+        return wrong(check, cause(error), remedy)
+    return fine(check, f"kept by {SESSIONS} sessions at a time")
 
 
 async def _doorbell(config: Config) -> list[Finding]:

@@ -14,6 +14,7 @@ from yarl import URL
 
 from bench.children import Children
 from bench.peers.redis import redis as redis_server
+from bench.soak.deaf import pgbouncer
 from gateway.commands import doctor
 from tests.conversion import conversion
 from tests.integration.conftest import config_for
@@ -80,6 +81,7 @@ async def test_all_is_well_where_all_is_well(database_url, aws):
         "schema": "fine",
         "clock": "fine",
         "durability": "doubtful",
+        "statements": "fine",
         "doorbell": "fine",
         "relay": "fine",
         "storage": "fine",
@@ -112,6 +114,30 @@ async def test_a_listen_that_hears_another_database(
     assert Verdict.WRONG is finding.verdict
     assert "REELREADY_LISTEN_DATABASE_URL" in finding.remedy
     assert "pooler" in finding.remedy
+
+
+async def test_a_pooler_that_keeps_no_prepared_statements(database_url, aws):
+    async with Children() as children, pgbouncer(database_url, children) as pooled_url:
+        config = config_for(pooled_url, listen_database_url=database_url)
+        finding = await of("statements", await found(config))
+
+    assert Verdict.WRONG is finding.verdict
+    assert finding.said.startswith("prepared statement ")
+    assert (
+        "REELREADY_DATABASE_URL leads to a transaction pooler that keeps no prepared"
+        " statements: lead it past that, or let it keep them (max_prepared_statements)"
+    ) == finding.remedy
+
+
+async def test_a_pooler_that_keeps_sessions_keeps_them(database_url, aws):
+    async with (
+        Children() as children,
+        pgbouncer(database_url, children, mode="session") as pooled_url,
+    ):
+        config = config_for(pooled_url, listen_database_url=database_url)
+        finding = await of("statements", await found(config))
+
+    assert Verdict.FINE is finding.verdict
 
 
 async def test_places_that_are_not_there(monkeypatch):
