@@ -26,7 +26,7 @@ from msgspec import Struct
 
 from gateway.config import PREFIX, Config
 from gateway.protocol import notification, relayed
-from gateway.store.pool import AWAY, POOLED, why
+from gateway.store.pool import AWAY, POOLED, PRIMARY, why
 from workers.jobs import MISSING
 from workers.migrate import applied, migrations
 
@@ -211,13 +211,16 @@ async def _doorbell(config: Config) -> list[Finding]:
         if said == notification.echo(nonce):
             heard.set()
 
+    setting = config.listen_setting
     try:
-        ear = await asyncpg.connect(config.listen_database_url, statement_cache_size=0)
+        ear = await _primary(config.listen_database_url)
+    except asyncpg.TargetServerAttributeNotMatched:
+        return [_of_standby(check, setting)]
     except (*AWAY, ValueError) as error:
-        return [wrong(check, cause(error), f"{_LISTEN}: does it name the database?")]
+        return [wrong(check, cause(error), f"{setting}: does it name the database?")]
     try:
         await ear.add_listener(notification.CHANNEL, on_notification)
-        hand = await asyncpg.connect(config.database_url, statement_cache_size=0)
+        hand = await _primary(config.database_url)
         try:
             rung_s = time.perf_counter()
             await hand.execute(
@@ -237,8 +240,10 @@ async def _doorbell(config: Config) -> list[Finding]:
             f" same database as {_DATABASE}"
         )
         return [wrong(check, "a notification does not come back", remedy)]
+    except asyncpg.TargetServerAttributeNotMatched:
+        return [_of_standby(check, _DATABASE)]
     except AWAY as error:
-        return [wrong(check, cause(error), f"{_LISTEN}: is the server up?")]
+        return [wrong(check, cause(error), f"{setting}: is the server up?")]
     finally:
         ear.terminate()
     findings = [fine(check, f"a notification came back after {took_s * 1000:.0f} ms")]
@@ -247,6 +252,17 @@ async def _doorbell(config: Config) -> list[Finding]:
         remedy = "end the session that LISTENs and stays in a transaction"
         findings.append(doubtful("notification queue", said, remedy))
     return findings
+
+
+async def _primary(dsn: str) -> "asyncpg.Connection[asyncpg.Record]":
+    return await asyncpg.connect(
+        dsn, statement_cache_size=0, target_session_attrs=PRIMARY
+    )
+
+
+def _of_standby(check: str, setting: str) -> Finding:
+    said = f"{setting} names a standby, where nothing can be written or listened to"
+    return wrong(check, said, f"{setting}: name the primary")
 
 
 async def _relay(config: Config) -> list[Finding]:
