@@ -26,7 +26,7 @@ from gateway.errors import ConfigError
 from gateway.feed import Feed
 from gateway.hub import Hub
 from gateway.ingest import Ingest
-from gateway.inherited import listening_sockets
+from gateway.inherited import listening_sockets, opening
 from gateway.memory import Memory
 from gateway.parking import Lot
 from gateway.place import Place
@@ -106,6 +106,9 @@ class Gateway:
 
         Args:
             inherited: To listen on instead of `host` and `port`.
+
+        Raises:
+            OSError: The address is not ours, or in use; naming its settings.
         """
         listen = partial(
             asyncio.get_running_loop().create_server,
@@ -116,7 +119,8 @@ class Gateway:
         if inherited:
             servers = [await listen(sock=one) for one in inherited]
         else:
-            servers = [await listen(host, port)]
+            with opening(host, port):
+                servers = [await listen(host, port)]
         for server in servers:
             bound_peers(server)
         try:
@@ -243,6 +247,7 @@ def _listener(
         )
     return Listener(
         config.listen_database_url,
+        setting=config.listen_setting,
         ring=feed.ring,
         look=feed.look,
         notify=pool.notify,

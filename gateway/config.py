@@ -345,6 +345,12 @@ class Config:
         return cls(**values)
 
     @property
+    def listen_setting(self) -> str:
+        """Name of the setting that says where to LISTEN."""
+        is_own = self.listen_database_url != self.database_url
+        return f"{PREFIX}LISTEN_DATABASE_URL" if is_own else f"{PREFIX}DATABASE_URL"
+
+    @property
     def base_url(self) -> str:
         """The gateway as clients see it, ending in a slash."""
         return self.public_url or f"http://{self.host}:{self.port}/"

@@ -26,7 +26,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from gateway.config import Config
-from gateway.inherited import listening_sockets
+from gateway.inherited import listening_sockets, opening
 from gateway.place import READY
 from gateway.systemd import systemd_told
 from gateway.telemetry import start_logging
@@ -78,7 +78,8 @@ class Processes:
 
     def __init__(self, number: int, *, host: str, port: int) -> None:
         passed = listening_sockets()
-        sockets = [passed] * number if passed else _opened(host, port, number)
+        with opening(host, port):
+            sockets = [passed] * number if passed else _opened(host, port, number)
         self._folder = tempfile.TemporaryDirectory(prefix="reelready-")
         self._children: set[_Child] = set()
         self._places = [
@@ -293,7 +294,7 @@ def keep(number: int, config: Config) -> int:
 
     Raises:
         ConfigError: systemd passed no listening sockets.
-        OSError: The address is not ours, or in use.
+        OSError: The address is not ours, or in use; naming its settings.
     """
     start_logging()
     return asyncio.run(Processes(number, host=config.host, port=config.port).run())

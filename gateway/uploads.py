@@ -30,6 +30,14 @@ _log = logging.getLogger("reelready.uploads")
 TAG = "file_id"
 """The object tag that repeats what the key says."""
 
+_PARAMETERS = {
+    "Content-Type": "ContentType",
+    "If-Match": "IfMatch",
+    "If-None-Match": "IfNoneMatch",
+    "x-amz-tagging": "Tagging",
+}
+_NO_ETAG = f'"{"0" * 32}"'
+
 
 class Upload(Struct, frozen=True, kw_only=True):
     """
@@ -99,12 +107,41 @@ class Uploads:
             _log.error("cannot sign an upload: %s", error)
             raise UnavailableError("uploads cannot be signed") from error
 
+    async def sign_probe(
+        self, name: str, said: Registration, now: datetime, *, is_tagged: bool = True
+    ) -> Upload:
+        """
+        Sign an upload of which nothing is stored, whoever sends it.
+
+        It is to replace an object that is not there (``If-Match``), which S3
+        answers with 404 to who may upload, and with 403 to who may not.  Both
+        conditions in one request it refuses with 501, so this one takes the
+        place of the other.
+
+        Raises:
+            BotoCoreError: The credentials cannot be had now.
+        """
+        headers = {"Content-Type": said.content_type, "If-Match": _NO_ETAG}
+        if is_tagged:
+            headers["x-amz-tagging"] = urlencode({TAG: name})
+        return await self._sign_put(
+            f"{self._prefix}{name}",
+            headers,
+            said,
+            now + timedelta(seconds=self._life_s),
+        )
+
     async def _sign(self, file_id: FileId, said: Registration, now: datetime) -> Upload:
         key = f"{self._prefix}{file_id}{extension(said.name)}"
         expires_at = now + timedelta(seconds=self._life_s)
         if said.upload == "post":
             return await self._sign_post(key, file_id, said, expires_at)
-        return await self._sign_put(key, file_id, said, expires_at)
+        headers = {
+            "Content-Type": said.content_type,
+            "If-None-Match": "*",
+            "x-amz-tagging": urlencode({TAG: file_id}),
+        }
+        return await self._sign_put(key, headers, said, expires_at)
 
     async def origin(self) -> str:
         """
@@ -123,26 +160,22 @@ class Uploads:
         return f"{parts.scheme}://{parts.netloc}"
 
     async def _sign_put(
-        self, key: str, file_id: FileId, said: Registration, expires_at: datetime
+        self,
+        key: str,
+        headers: dict[str, str],
+        said: Registration,
+        expires_at: datetime,
     ) -> Upload:
-        tagging = urlencode({TAG: file_id})
         url = await self._s3.generate_presigned_url(
             "put_object",
             Params={
                 "Bucket": self._bucket,
                 "Key": key,
                 "ContentLength": said.size,
-                "ContentType": said.content_type,
-                "Tagging": tagging,
-                "IfNoneMatch": "*",
+                **{_PARAMETERS[name]: value for name, value in headers.items()},
             },
             ExpiresIn=self._life_s,
         )
-        headers = {
-            "Content-Type": said.content_type,
-            "If-None-Match": "*",
-            "x-amz-tagging": tagging,
-        }
         return Upload(method="PUT", url=url, headers=headers, expires_at=expires_at)
 
     async def _sign_post(

@@ -4,7 +4,8 @@ A stack of the template on the stand-ins: its bucket, rules, functions and roles
 The functions run from their own zips with the environment that the template gives
 them, the rules decide who hears of what, and every signed request is noted as a
 call of whose key signed it.  The rule: nothing is refused here, so that one run
-shows everything that would be; `tests.stack.refused` says what.
+shows everything that would be; `tests.stack.refused` says what.  Only with
+`Account.grants` set, whatever they do not allow is.
 
 Source: Service Authorization Reference for S3, MediaConvert and Lambda, for which
 action an operation needs.
@@ -33,7 +34,7 @@ from local.lambda_api import lambda_api
 from local.lambda_runtime import LambdaFunction
 from local.mediaconvert import MediaConvert
 from local.s3 import S3
-from tests.stack import ACCOUNT, REGION, Call, Stack
+from tests.stack import ACCOUNT, REGION, Call, Grant, Stack, refused
 
 GATEWAY = "GatewayPolicy"
 CONVERT = "MediaConvertRole"
@@ -65,6 +66,8 @@ class Account:
         calls: What everybody did so far.
         functions: By logical id.
         statuses: Of every job event that a function was given.
+        grants: Whatever they do not allow is answered 403, after it was done; None:
+            everything is allowed.
     """
 
     def __init__(self, stack: Stack, work_dir: Path) -> None:
@@ -73,6 +76,7 @@ class Account:
         self.calls: list[Call] = []
         self.functions: dict[str, LambdaFunction] = {}
         self.statuses: list[str] = []
+        self.grants: list[Grant] | None = None
         self._work_dir = work_dir
         self._urls: dict[str, str] = {}
         self._router = EventRouter()
@@ -206,14 +210,30 @@ class Account:
             signed = _KEY_ID.search(request.headers.get("Authorization", ""))
             who = signed[1] if signed else key
             if who != DEPLOYER and request.method != "OPTIONS":
-                for action, resource, *context in await needs(request, answer.status):
-                    about = frozenset({_BY_TLS, *context})
-                    self.calls.append(Call(who or "anybody", action, resource, about))
+                needed = await needs(request, answer.status)
+                calls = [
+                    Call(who or "anybody", action, on, frozenset({_BY_TLS, *about}))
+                    for action, on, *about in needed
+                ]
+                self.calls += calls
+                if self.grants is not None and refused(calls, self.grants):
+                    return _denial(is_s3=needs is _s3_calls)
             return answer
 
-        app.middlewares.append(note)
+        # Outermost, so that it sees refusals, too.
+        app.middlewares.insert(0, note)
         server = await self._leave.enter_async_context(TestServer(app))
         return f"http://127.0.0.1:{server.port}"
+
+
+def _denial(*, is_s3: bool) -> web.Response:
+    if is_s3:
+        text = (
+            "<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+        )
+        return web.Response(status=403, text=text, content_type="application/xml")
+    kind = {"x-amzn-ErrorType": "AccessDeniedException"}
+    return web.json_response({"message": "not authorized"}, status=403, headers=kind)
 
 
 async def _s3_calls(request: web.Request, status: int) -> list[Any]:

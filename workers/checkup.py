@@ -15,6 +15,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
 import asyncpg
@@ -25,12 +26,15 @@ from msgspec import Struct
 
 from gateway.config import PREFIX, Config
 from gateway.protocol import notification, relayed
-from gateway.store.pool import AWAY
+from gateway.store.pool import AWAY, POOLED, PRIMARY, why
+from workers.jobs import MISSING
 from workers.migrate import applied, migrations
 
 LIMIT_S = 10.0
 ECHO_LIMIT_S = 3.0
 BEAT_LIMIT_S = 6.0
+SESSIONS = 4
+ROUNDS = 10
 MAX_SKEW_S = 30.0
 """Signatures are good for five minutes, tokens for one more than they say."""
 
@@ -39,6 +43,11 @@ _LISTEN = f"{PREFIX}LISTEN_DATABASE_URL"
 _REDIS = f"{PREFIX}REDIS_URL"
 PROBE = "reelready-doctor"
 """What is looked for, and the name of what is registered."""
+
+_NO_JOB = "1000000000000-000000"
+"""Whoever may ask is told that there is none; MediaConvert API, "Jobs jobId"."""
+
+_DENIED = {"AccessDenied", "AccessDeniedException", "ForbiddenException"}
 
 
 class Verdict(StrEnum):
@@ -161,7 +170,35 @@ async def _database(config: Config) -> list[Finding]:
         remedy = "set it to on: what was acknowledged can be lost in a crash"
         findings.append(doubtful("durability", " and ".join(lax), remedy))
     ahead_s = (asked_s + time.time()) / 2 - row["now"].timestamp()
-    return [*findings, skewed("clock", ahead_s, "Postgres")]
+    findings.append(skewed("clock", ahead_s, "Postgres"))
+    return [*findings, await _statements(config)]
+
+
+async def _statements(config: Config) -> Finding:
+    """
+    Use prepared statements as the gateway does: by several sessions at a time.
+
+    A pooler that keeps none of them serves a session alone very well.
+    """
+    check = "statements"
+    try:
+        async with asyncpg.create_pool(
+            config.database_url, min_size=SESSIONS, max_size=SESSIONS
+        ) as pool:
+            for _ in range(ROUNDS):
+                # Long enough for each to be led to a server of its own.
+                await asyncio.gather(
+                    *(
+                        pool.fetchval("select $1::int from pg_sleep(0.01)", one)
+                        for one in range(SESSIONS)
+                    )
+                )
+    except POOLED as error:
+        return wrong(check, str(error).partition("\n")[0], why(error))
+    except AWAY as error:
+        remedy = f"{_DATABASE}: let it have {SESSIONS} sessions at a time, and more"
+        return wrong(check, cause(error), remedy)
+    return fine(check, f"kept by {SESSIONS} sessions at a time")
 
 
 async def _doorbell(config: Config) -> list[Finding]:
@@ -174,13 +211,16 @@ async def _doorbell(config: Config) -> list[Finding]:
         if said == notification.echo(nonce):
             heard.set()
 
+    setting = config.listen_setting
     try:
-        ear = await asyncpg.connect(config.listen_database_url, statement_cache_size=0)
+        ear = await _primary(config.listen_database_url)
+    except asyncpg.TargetServerAttributeNotMatched:
+        return [_of_standby(check, setting)]
     except (*AWAY, ValueError) as error:
-        return [wrong(check, cause(error), f"{_LISTEN}: does it name the database?")]
+        return [wrong(check, cause(error), f"{setting}: does it name the database?")]
     try:
         await ear.add_listener(notification.CHANNEL, on_notification)
-        hand = await asyncpg.connect(config.database_url, statement_cache_size=0)
+        hand = await _primary(config.database_url)
         try:
             rung_s = time.perf_counter()
             await hand.execute(
@@ -200,8 +240,10 @@ async def _doorbell(config: Config) -> list[Finding]:
             f" same database as {_DATABASE}"
         )
         return [wrong(check, "a notification does not come back", remedy)]
+    except asyncpg.TargetServerAttributeNotMatched:
+        return [_of_standby(check, _DATABASE)]
     except AWAY as error:
-        return [wrong(check, cause(error), f"{_LISTEN}: is the server up?")]
+        return [wrong(check, cause(error), f"{setting}: is the server up?")]
     finally:
         ear.terminate()
     findings = [fine(check, f"a notification came back after {took_s * 1000:.0f} ms")]
@@ -210,6 +252,17 @@ async def _doorbell(config: Config) -> list[Finding]:
         remedy = "end the session that LISTENs and stays in a transaction"
         findings.append(doubtful("notification queue", said, remedy))
     return findings
+
+
+async def _primary(dsn: str) -> "asyncpg.Connection[asyncpg.Record]":
+    return await asyncpg.connect(
+        dsn, statement_cache_size=0, target_session_attrs=PRIMARY
+    )
+
+
+def _of_standby(check: str, setting: str) -> Finding:
+    said = f"{setting} names a standby, where nothing can be written or listened to"
+    return wrong(check, said, f"{setting}: name the primary")
 
 
 async def _relay(config: Config) -> list[Finding]:
@@ -237,30 +290,47 @@ async def _relay(config: Config) -> list[Finding]:
 
 
 async def _storage(config: Config) -> list[Finding]:
-    check, key = "storage", f"{config.upload_prefix}{PROBE}"
-    is_of_bucket = False
+    check, bucket = "storage", config.bucket
+    prefixes = dict.fromkeys((config.upload_prefix, config.output_prefix))
     try:
         async with _client("s3") as s3:
-            try:
-                await s3.head_bucket(Bucket=config.bucket)
-                answer = await s3.head_object(Bucket=config.bucket, Key=key)
-            except ClientError as error:
-                is_of_bucket = error.operation_name == "HeadBucket"
-                answer = error.response
+            looked = await _metadata(s3.head_bucket(Bucket=bucket))
+            status = looked["HTTPStatusCode"]
+            objects = {
+                prefix: await _metadata(
+                    s3.head_object(Bucket=bucket, Key=f"{prefix}{PROBE}")
+                )
+                for prefix in (prefixes if status == 200 else ())  # noqa: PLR2004 - OK
+            }
     except (BotoCoreError, OSError, ValueError) as error:
         remedy = "AWS_REGION and credentials: what `aws s3 ls` needs on this machine"
         return [wrong(check, cause(error), remedy)]
-    said: dict[str, Any] = answer["ResponseMetadata"]
-    status = said["HTTPStatusCode"]
-    date = said.get("HTTPHeaders", {}).get("date", "")
-    if is_of_bucket and status == 404:  # noqa: PLR2004 - Not Found
+    if status == 404:  # noqa: PLR2004 - Not Found
         remedy = f"{PREFIX}BUCKET and AWS_REGION: is it the bucket's name?"
-        return [wrong(check, f"there is no bucket {config.bucket}", remedy)]
-    findings = [_of_bucket(check, config.bucket, status)]
+        return [wrong(check, f"there is no bucket {bucket}", remedy)]
+    findings = [
+        wrong(
+            check,
+            f"{bucket}/{prefix} may not be looked into ({said['HTTPStatusCode']})",
+            f"allow s3:GetObject on {bucket}/{prefix}*",
+        )
+        for prefix, said in objects.items()
+        if said["HTTPStatusCode"] not in {200, 404}
+    ] or [_of_bucket(check, bucket, status)]
     with suppress(ValueError, TypeError):
+        date = looked.get("HTTPHeaders", {}).get("date", "")
         ahead = datetime.now(UTC) - parsedate_to_datetime(date)
         findings.append(skewed("clock", ahead.total_seconds(), "S3"))
     return findings
+
+
+async def _metadata(answer: Awaitable[dict[str, Any]]) -> dict[str, Any]:
+    """What S3 says of an answer, or of a refusal."""
+    try:
+        said: dict[str, Any] = (await answer)["ResponseMetadata"]
+    except ClientError as error:
+        said = dict(error.response["ResponseMetadata"])
+    return said
 
 
 def _client(service: str) -> Any:
@@ -272,11 +342,11 @@ def _client(service: str) -> Any:
 
 
 def _of_bucket(check: str, bucket: str, status: int) -> Finding:
-    if status in {200, 404}:
+    if status == 200:  # noqa: PLR2004 - OK
         return fine(check, f"objects of {bucket} can be looked for")
     if status == 403:  # noqa: PLR2004 - Forbidden
         remedy = (
-            "allow s3:GetObject on its objects and s3:ListBucket on the bucket: without"
+            f"allow s3:ListBucket on {bucket} and s3:GetObject on its objects: without"
             " both, an upload that is missing looks like one that is forbidden"
         )
         return wrong(check, f"{bucket} may not be looked into", remedy)
@@ -289,14 +359,27 @@ def _of_bucket(check: str, bucket: str, status: int) -> Finding:
 
 async def _conversions(_: Config) -> list[Finding]:
     check = "conversions"
+    denied: dict[str, str] = {}
     try:
         async with _client("mediaconvert") as mediaconvert:
-            await mediaconvert.list_jobs(MaxResults=1)
-    except ClientError as error:
-        remedy = "allow mediaconvert:ListJobs and mediaconvert:GetJob"
-        return [wrong(check, cause(error), remedy)]
-    except (BotoCoreError, OSError, ValueError) as error:
+            for action, question in {
+                "GetJob": partial(mediaconvert.get_job, Id=_NO_JOB),
+                "ListJobs": partial(mediaconvert.list_jobs, MaxResults=1),
+                "SearchJobs": partial(mediaconvert.search_jobs, MaxResults=1),
+            }.items():
+                try:
+                    await question()
+                except ClientError as error:
+                    code = error.response["Error"]["Code"]
+                    if code in _DENIED:
+                        denied[f"mediaconvert:{action}"] = cause(error)
+                    elif code not in MISSING:
+                        raise
+    except (BotoCoreError, ClientError, OSError, ValueError) as error:
         return [wrong(check, cause(error), "AWS_REGION and credentials")]
+    if denied:
+        said = next(iter(denied.values()))
+        return [wrong(check, said, f"allow {' and '.join(denied)}")]
     return [fine(check, "MediaConvert can be asked about jobs")]
 
 

@@ -54,6 +54,7 @@ class Listener:
     Keeps the doorbell connected.
 
     Args:
+        setting: Where the DSN comes from, for whoever reads why it is lost.
         notify: Notifies a channel from a session that reports are written in.
 
     Attributes:
@@ -64,6 +65,7 @@ class Listener:
         self,
         dsn: str,
         *,
+        setting: str,
         ring: Callable[[Iterable[tuple[FileId, Seq]]], None],
         look: Callable[[], Awaitable[None]],
         notify: Callable[[str, str], Awaitable[None]],
@@ -75,6 +77,7 @@ class Listener:
         self._looking = Looking(look, safety_look_s=safety_look_s)
         self.listening = self._looking.hearing
         self._dsn = dsn
+        self._setting = setting
         self._ring = ring
         self._look = look
         self._notify = notify
@@ -121,7 +124,8 @@ class Listener:
                 await self._pause(session)
                 await self._hear_own_echo(session)
         except (*AWAY, UnavailableError) as error:
-            self._lost_by(why(error))
+            said = why(error)
+            self._lost_by(said if session else f"{self._setting}: {said}")
         finally:
             self.listening.clear()
             self._looking.lost.set()

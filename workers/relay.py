@@ -246,6 +246,7 @@ async def relaying(
         relay = Relay(client, History(pool), pool.identity)
         listener = Listener(
             config.listen_database_url,
+            setting=config.listen_setting,
             ring=relay.ring,
             look=relay.look,
             notify=pool.notify,

@@ -53,7 +53,7 @@ listen_addr = {host}
 listen_port = {own_port}
 unix_socket_dir =
 auth_type = any
-pool_mode = transaction
+pool_mode = {mode}
 """
 
 
@@ -193,9 +193,14 @@ async def _listener(size: Size) -> Outcome:
 
 
 @asynccontextmanager
-async def pgbouncer(url: str, children: Children) -> AsyncIterator[str]:
+async def pgbouncer(
+    url: str, children: Children, *, mode: str = "transaction"
+) -> AsyncIterator[str]:
     """
-    Pool the sessions of a database by transaction; gives the URL by way of it.
+    Pool the sessions of a database; gives the URL by way of it.
+
+    Args:
+        mode: For how long a client keeps a session: PgBouncer's ``pool_mode``.
 
     Raises:
         MissingError: There is no pgbouncer here.
@@ -217,6 +222,7 @@ async def pgbouncer(url: str, children: Children) -> AsyncIterator[str]:
             user=parts.username,
             password=parts.password,
             own_port=port,
+            mode=mode,
         ),
         encoding="utf-8",
     )

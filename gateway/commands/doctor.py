@@ -9,8 +9,10 @@ ended, so that whatever stands in between has to show that it does not hold back
 import asyncio
 import base64
 import hmac
+import html
 import json
 import os
+import re
 import socket
 import time
 from collections.abc import AsyncIterator
@@ -30,7 +32,7 @@ from gateway.config import Config
 from gateway.model import FileId
 from gateway.protocol.registration import Registration
 from gateway.protocol.sse_parser import SseParser
-from gateway.uploads import Uploads
+from gateway.uploads import Upload, Uploads
 from workers.checkup import (
     PROBE,
     Finding,
@@ -50,6 +52,9 @@ LIMIT_S = 10.0
 
 _NEW = Registration(name=PROBE, content_type="video/mp4", size=1)
 _TIMEOUT = aiohttp.ClientTimeout(total=LIMIT_S)
+_CODE = re.compile(r"<Code>(\w+)</Code>")
+_MESSAGE = re.compile(r"<Message>([^<]+)</Message>")
+_ACCESS = "AWS_REGION and credentials"
 _SIGNS = {
     Verdict.FINE: ("ok", "green"),
     Verdict.DOUBTFUL: ("look", "yellow"),
@@ -112,25 +117,74 @@ def _tell(finding: Finding) -> None:
 
 
 async def _uploads(config: Config) -> AsyncIterator[Finding]:
-    """Ask the storage what a browser asks before it uploads."""
+    """Ask the storage what a browser asks, and upload."""
     check = "uploads"
-    if not config.allowed_origins:
-        said = (
-            "REELREADY_ALLOWED_ORIGINS is not set: only the gateway's own page uploads"
-        )
-        yield Finding(check, Verdict.SKIPPED, said)
-        return
     try:
         async with (
             Uploads(config.bucket, config.upload_prefix, life_s=60) as uploads,
             aiohttp.ClientSession(timeout=_TIMEOUT) as http,
         ):
+            yield await _upload(check, http, uploads, config)
             upload = await uploads.sign(FileId(PROBE), _NEW, datetime.now(UTC))
             place = URL(upload.url, encoded=True)
             for origin in config.allowed_origins:
                 yield await _preflight(check, http, place, origin)
     except Exception as error:  # noqa: BLE001 - whatever it is, it is a finding
-        yield wrong(check, cause(error), "AWS_REGION and credentials")
+        yield wrong(check, cause(error), _ACCESS)
+    if not config.allowed_origins:
+        said = (
+            "REELREADY_ALLOWED_ORIGINS is not set: only the gateway's own page uploads"
+        )
+        yield Finding(check, Verdict.SKIPPED, said)
+
+
+async def _upload(
+    check: str, http: aiohttp.ClientSession, uploads: Uploads, config: Config
+) -> Finding:
+    """
+    Upload, as nobody could who stores anything by it.
+
+    S3 documents the 404 of what would replace nothing, that this needs s3:PutObject
+    and s3:GetObject ("Conditional writes"), and that a tag needs s3:PutObjectTagging
+    ("PutObject").  Not documented, and not tried against AWS: that rights are judged
+    before the condition, the one of the tag among them.
+    """
+    now = datetime.now(UTC)
+    status, code, said = await _put(http, await uploads.sign_probe(PROBE, _NEW, now))
+    place = f"{config.bucket}/{config.upload_prefix}*"
+    if code == "AccessDenied":
+        untagged = await uploads.sign_probe(PROBE, _NEW, now, is_tagged=False)
+        _, without, _ = await _put(http, untagged)
+        if without == code:
+            remedy = (
+                f"storage above comes first; then allow s3:PutObject on {place}, beside"
+                " s3:PutObjectTagging"
+            )
+        else:
+            remedy = f"allow s3:PutObjectTagging on {place}"
+        return wrong(check, f"an upload is forbidden: {said}", remedy)
+    if code in {"NoSuchKey", "PreconditionFailed"}:
+        return fine(check, f"{place} can be uploaded to")
+    if status == 200:  # noqa: PLR2004 - OK
+        said = f"{config.upload_prefix}{PROBE} was stored, though it replaced nothing"
+        return wrong(
+            check, said, "use a storage that knows If-Match; delete the object"
+        )
+    return wrong(check, f"an upload is answered {status}: {said}", _ACCESS)
+
+
+async def _put(http: aiohttp.ClientSession, upload: Upload) -> tuple[int, str, str]:
+    """Gives the status, S3's code, and what it says."""
+    headers = upload.headers or {}
+    place = URL(upload.url, encoded=True)
+    async with http.put(
+        place, data=b"x" * _NEW.size, headers=headers, allow_redirects=False
+    ) as answer:
+        text = (await answer.read()).decode(errors="replace")
+    code = _CODE.search(text)
+    message = _MESSAGE.search(text)
+    said = html.unescape(message[1]) if message else answer.reason or ""
+    return answer.status, code[1] if code else "", said
 
 
 async def _preflight(

@@ -72,10 +72,12 @@ What passes, by itself or by an operator: network, restart, overload, a full
 disk, a failover, a changed password, a schema not yet migrated.
 """
 
-_POOLED = (
+POOLED = (
     asyncpg.DuplicatePreparedStatementError,
     asyncpg.InvalidSQLStatementNameError,
 )
+"""A pooler has led a session to a server that has not what it prepared, or has it."""
+
 _OTHER_SCHEMA = (
     asyncpg.UndefinedTableError,
     asyncpg.UndefinedColumnError,
@@ -159,7 +161,7 @@ class Pool:
         except asyncpg.TargetServerAttributeNotMatched as error:
             raise UnavailableError("the database is a standby") from error
         except AWAY as error:
-            if isinstance(error, _POOLED) and not self._is_pooled:
+            if isinstance(error, POOLED) and not self._is_pooled:
                 self._is_pooled = True
                 _log.warning(_PAST_IT, PREFIX)
             raise UnavailableError("the database is away") from error
@@ -200,7 +202,7 @@ def why(error: BaseException) -> str:
     cause = error.__cause__ if isinstance(error, UnavailableError) else error
     if cause is None:
         return str(error)
-    if isinstance(cause, _POOLED):
+    if isinstance(cause, POOLED):
         return _PAST_IT % PREFIX
     said = next(iter(str(cause).splitlines()), "") or type(cause).__name__
     if isinstance(cause, _OTHER_SCHEMA):

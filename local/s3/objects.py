@@ -96,13 +96,13 @@ def condition_from(headers: Mapping[str, str]) -> Condition:
     Read the conditions of a write.
 
     Raises:
-        S3Error: NotImplemented for an ``If-None-Match`` other than ``*``, as S3
-            itself says.
+        S3Error: NotImplemented for an ``If-None-Match`` other than ``*``, and for
+            both conditions at once, as S3 itself says.
     """
     if_none_match = headers.get("If-None-Match")
-    if if_none_match not in {None, "*"}:
-        raise S3Error("NotImplemented")
     if_match = headers.get("If-Match")
+    if if_none_match not in {None, "*"} or (if_none_match and if_match):
+        raise S3Error("NotImplemented")
     return Condition(
         absent=if_none_match == "*",
         etag=None if if_match is None else if_match.strip('"'),

@@ -15,6 +15,8 @@ from gateway.errors import ConfigError, UnavailableError
 from gateway.store.pool import Pool, refuse_standby
 from gateway.telemetry import Metrics
 from local.postgres import Postgres
+from tests.integration.conftest import config_for
+from workers import checkup
 from workers.listener import Listener
 from workers.migrate import migrate
 
@@ -71,6 +73,18 @@ async def test_the_start_names_the_setting(servers):
         assert 1 == said.count("\n")
 
 
+@pytest.mark.parametrize("setting", ["DATABASE_URL", "LISTEN_DATABASE_URL"])
+async def test_the_doctor_names_the_setting(servers, setting):
+    primary, standby = servers
+    settings = {"listen_database_url": primary.url, setting.lower(): standby.url}
+    config = config_for(**{"database_url": primary.url, **settings})
+
+    (found,) = await checkup._doorbell(config)
+
+    assert found.said.startswith(f"REELREADY_{setting} names a standby, ")
+    assert f"REELREADY_{setting}: name the primary" == found.remedy
+
+
 async def test_a_server_that_is_away_is_waited_for():
     await refuse_standby("postgresql://nobody@127.0.0.1:1/none", "DATABASE_URL")
 
@@ -98,6 +112,7 @@ async def test_no_session_is_opened_on_a_standby_and_its_promotion_is_noticed(se
         waiting = asyncio.ensure_future(refuse_standby(standby.url, "DATABASE_URL"))
         listener = Listener(
             standby.url,
+            setting="REELREADY_LISTEN_DATABASE_URL",
             ring=lambda _: None,
             look=no_look,
             notify=pool.notify,

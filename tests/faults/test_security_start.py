@@ -2,6 +2,7 @@
 
 import base64
 import os
+import socket
 import subprocess
 import sys
 
@@ -80,3 +81,34 @@ def test_with_a_secret_that_is_none(name, value, problem):
     assert problem in said
     assert value not in said.replace("local stack", "")
     assert 1 == said.count("\n")
+
+
+@pytest.fixture
+def aws(monkeypatch):
+    """What uploads are signed with."""
+    monkeypatch.setenv("AWS_REGION", "ap-northeast-2")
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAEXAMPLE")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "made-up")
+
+
+@pytest.mark.parametrize("processes", [(), ("--processes", "1")])
+def test_on_an_address_that_is_in_use(aws, processes):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        code, said = serve("-m", "gateway", "serve", *processes, PORT=port)
+
+    assert 1 == code
+    assert (
+        f"Error: REELREADY_HOST, REELREADY_PORT: cannot listen on 127.0.0.1:{port}:"
+        " Address already in use"
+    ) == said.splitlines()[-1]
+
+
+@pytest.mark.parametrize("processes", [(), ("--processes", "1")])
+def test_on_a_name_that_is_none(aws, processes):
+    code, said = serve("-m", "gateway", "serve", *processes, HOST="nowhere.invalid")
+
+    assert 1 == code
+    assert said.splitlines()[-1].startswith(
+        "Error: REELREADY_HOST, REELREADY_PORT: cannot listen on nowhere.invalid:8080: "
+    )

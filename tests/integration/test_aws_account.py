@@ -20,15 +20,16 @@ from yarl import URL
 
 from deploy.aws.zips import ROOT
 from gateway.app import gateway as build_gateway
+from gateway.commands import doctor
 from gateway.config import Config
 from gateway.model import FileId, FileRecord, Job, Status
 from tests.account import GATEWAY, Account
 from tests.clips import QUICK_H264, clip
 from tests.integration.conftest import API_KEY, TOKEN_SECRET
-from tests.stack import ACCOUNT, NEEDED, Call, Stack, refused, unused
+from tests.stack import ACCOUNT, NEEDED, Call, Grant, Stack, refused, unused
 from tests.unit.gateway.fakes import NOW, file_state
-from workers import jobs
-from workers.checkup import Verdict, everything_behind
+from workers import checkup, jobs
+from workers.checkup import Verdict
 from workers.upstream import Finding, Upstream
 
 PAGE = NEEDED["AllowedOrigins"].split(",")[0]
@@ -36,6 +37,8 @@ SOMEBODY = "https://evil.example.net"
 CALLED = re.compile(
     r"""(?:\b(?:_?s3|mediaconvert|_lambda|functions)\.|_call\(")([a-z]\w+)[("]"""
 )
+pytestmark = pytest.mark.timeout(180)
+
 ACTIONS = {
     "create_job": "mediaconvert:CreateJob",
     "get_job": "mediaconvert:GetJob",
@@ -52,6 +55,16 @@ ACTIONS = {
 }
 """What our code calls, by the action that it needs."""
 
+
+def titled(one: Grant) -> str:
+    """Name a test after a permission."""
+    return f"{one.principal} {one.action} {one.resource.rpartition(':')[2]}"
+
+
+OURS = [one for one in Stack().grants() if one.allows and one.principal == GATEWAY]
+AWS = {"storage", "uploads", "conversions", "converter"}
+"""What `reelready doctor` looks at there."""
+
 ROLES = {"ConverterRole", "SaverRole", "MediaConvertRole", GATEWAY}
 
 
@@ -63,7 +76,7 @@ class Story:
     preflights: dict[str, int] = field(default_factory=dict)
     ends: dict[str, dict[str, Any]] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
-    verdicts: dict[str, Verdict] = field(default_factory=dict)
+    examined: dict[Grant | None, list[checkup.Finding]] = field(default_factory=dict)
     calls: list[Call] = field(default_factory=list)
     statuses: set[str] = field(default_factory=set)
     written: list[str] = field(default_factory=list)
@@ -145,15 +158,23 @@ async def lived(
         await upstream.ask([converting(f"none-{n}") for n in range(8)])
         await upstream.convert([file_state(id=FileId(film_id), name="film.mp4")])
     await account.idle()
-    async for found in everything_behind(config):
-        story.verdicts[found.check] = found.verdict
+    story.examined[None] = await examined(config)
 
     async with account.client("s3") as s3:
         pages = s3.get_paginator("list_objects_v2").paginate(Bucket=account.bucket)
         story.written = [one["Key"] async for page in pages for one in page["Contents"]]
     story.calls = [*account.calls]
     story.statuses = set(account.statuses)
+    for gone in OURS:
+        account.grants = [one for one in account.stack.grants() if one != gone]
+        story.examined[gone] = await examined(config)
     return story
+
+
+async def examined(config: Config) -> list[checkup.Finding]:
+    """What the doctor says of AWS."""
+    parts = (checkup.everything_behind(config), doctor._uploads(config))
+    return [one for part in parts async for one in part if one.check in AWS]
 
 
 async def uploaded(http: aiohttp.ClientSession, film: bytes, story: Story) -> str:
@@ -296,9 +317,22 @@ def test_the_main_job_comes_to_its_end(story):
 
 
 def test_the_doctor_finds_all_of_it(story):
-    parts = ("storage", "conversions", "converter")
+    found = story.examined[None]
 
-    assert ["fine"] * 3 == [story.verdicts[part] for part in parts]
+    assert AWS == {one.check for one in found}
+    assert {Verdict.FINE} == {one.verdict for one in found}
+    assert not [key for key in story.written if checkup.PROBE in key]
+
+
+@pytest.mark.parametrize("gone", OURS, ids=titled)
+def test_the_doctor_names_each_permission_that_is_missing(story, gone):
+    said = [one for one in story.examined[gone] if one.verdict is Verdict.WRONG]
+
+    if gone.action.startswith("mediaconvert:"):
+        assert [f"allow {gone.action}"] == [one.remedy for one in said]
+    else:
+        place = gone.resource.rpartition(":")[2]
+        assert f"{gone.action} on {place}" in said[0].remedy
 
 
 def test_nobody_did_what_the_template_does_not_grant(story):
@@ -329,7 +363,7 @@ def test_whatever_the_code_can_call_was_called(story, folders, principals):
 @pytest.mark.parametrize(
     "gone",
     [one for one in Stack().grants() if one.allows],
-    ids=lambda one: f"{one.principal} {one.action} {one.resource.rpartition(':')[2]}",
+    ids=titled,
 )
 def test_each_permission_is_missed_when_it_is_taken_away(story, gone):
     left = [one for one in story.stack.grants() if one != gone]

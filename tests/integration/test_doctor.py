@@ -7,11 +7,14 @@ import sys
 
 import asyncpg
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 from moto.server import ThreadedMotoServer
 from yarl import URL
 
 from bench.children import Children
 from bench.peers.redis import redis as redis_server
+from bench.soak.deaf import pgbouncer
 from gateway.commands import doctor
 from tests.conversion import conversion
 from tests.integration.conftest import config_for
@@ -78,6 +81,7 @@ async def test_all_is_well_where_all_is_well(database_url, aws):
         "schema": "fine",
         "clock": "fine",
         "durability": "doubtful",
+        "statements": "fine",
         "doorbell": "fine",
         "relay": "fine",
         "storage": "fine",
@@ -110,6 +114,30 @@ async def test_a_listen_that_hears_another_database(
     assert Verdict.WRONG is finding.verdict
     assert "REELREADY_LISTEN_DATABASE_URL" in finding.remedy
     assert "pooler" in finding.remedy
+
+
+async def test_a_pooler_that_keeps_no_prepared_statements(database_url, aws):
+    async with Children() as children, pgbouncer(database_url, children) as pooled_url:
+        config = config_for(pooled_url, listen_database_url=database_url)
+        finding = await of("statements", await found(config))
+
+    assert Verdict.WRONG is finding.verdict
+    assert finding.said.startswith("prepared statement ")
+    assert (
+        "REELREADY_DATABASE_URL leads to a transaction pooler that keeps no prepared"
+        " statements: lead it past that, or let it keep them (max_prepared_statements)"
+    ) == finding.remedy
+
+
+async def test_a_pooler_that_keeps_sessions_keeps_them(database_url, aws):
+    async with (
+        Children() as children,
+        pgbouncer(database_url, children, mode="session") as pooled_url,
+    ):
+        config = config_for(pooled_url, listen_database_url=database_url)
+        finding = await of("statements", await found(config))
+
+    assert Verdict.FINE is finding.verdict
 
 
 async def test_places_that_are_not_there(monkeypatch):
@@ -166,7 +194,34 @@ async def test_pages_of_which_origins_may_upload(aws):
     )
     verdicts = [one.verdict.value async for one in doctor._uploads(config)]
 
-    assert ["fine", "wrong"] == verdicts
+    assert ["fine", "fine", "wrong"] == verdicts
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "named"),
+    [
+        (200, "", "If-Match"),
+        (403, "SignatureDoesNotMatch", "credentials"),
+        (404, "NoSuchBucket", "AWS_REGION"),
+        (501, "NotImplemented", "AWS_REGION"),
+    ],
+)
+async def test_a_storage_that_takes_no_uploads(monkeypatch, status, code, named):
+    async def answer(_request):
+        text = f"<Error><Code>{code}</Code><Message>&quot;so&quot;</Message></Error>"
+        return web.Response(status=status, text=text)
+
+    app = web.Application()
+    app.router.add_put("/films/{key:.*}", answer)
+    async with TestServer(app) as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", str(server.make_url("/")))
+        monkeypatch.setenv("AWS_REGION", "ap-northeast-2")
+        config = config_for("postgresql://nobody@127.0.0.1:1/none", bucket="films")
+        found = [one async for one in doctor._uploads(config)]
+
+    assert [Verdict.WRONG, Verdict.SKIPPED] == [one.verdict for one in found]
+    assert named in found[0].remedy
+    assert status == 200 or '"so"' in found[0].said
 
 
 async def delivered(gateway, url=None, **settings):

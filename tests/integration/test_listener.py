@@ -167,6 +167,7 @@ async def test_a_deaf_session_is_not_ready(database_url):
     pool = Pool(database_url, max_connections=1)
     listener = Deaf(
         database_url,
+        setting="REELREADY_DATABASE_URL",
         ring=Hub().ring,
         look=look,
         notify=pool.notify,
@@ -197,6 +198,7 @@ async def test_a_database_that_stays_away_is_said_once(caplog):
     async with Pool(nowhere, max_connections=1) as pool:
         listener = Listener(
             nowhere,
+            setting="REELREADY_LISTEN_DATABASE_URL",
             ring=Hub().ring,
             look=look,
             notify=pool.notify,
@@ -209,7 +211,9 @@ async def test_a_database_that_stays_away_is_said_once(caplog):
     await asyncio.wait([running])
 
     (said,) = caplog.messages
-    assert said.startswith("listener lost: [Errno 111] Connect")
+    assert said.startswith(
+        "listener lost: REELREADY_LISTEN_DATABASE_URL: [Errno 111] Connect"
+    )
 
 
 async def test_a_restart_of_postgres_loses_nothing(restartable_database, make_gateway):

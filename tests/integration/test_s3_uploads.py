@@ -614,6 +614,12 @@ def test_if_match_replaces_only_what_was_seen(server):
     assert b"two" == client.get_object(Bucket="media", Key="k")["Body"].read()
 
 
+def test_both_conditions_at_once_are_none(server):
+    both = {"IfMatch": '"a"', "IfNoneMatch": "*"}
+    with pytest.raises(ClientError, match="NotImplemented"):
+        server.client().put_object(Bucket="media", Key="k", Body=b"x", **both)
+
+
 def test_a_multipart_upload_obeys_conditions_and_can_be_completed_after(server):
     client = server.client()
     names = {"Bucket": "media", "Key": "k"}

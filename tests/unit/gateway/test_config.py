@@ -236,7 +236,11 @@ def test_what_is_in_a_file_is_checked_too(tmp_path):
 def test_the_listener_may_have_a_database_url_of_its_own():
     other = "postgresql://direct.test/app"
 
-    assert other == config(LISTEN_DATABASE_URL=other).listen_database_url
+    own = config(LISTEN_DATABASE_URL=other)
+
+    assert other == own.listen_database_url
+    assert "REELREADY_LISTEN_DATABASE_URL" == own.listen_setting
+    assert "REELREADY_DATABASE_URL" == config().listen_setting
 
 
 @pytest.mark.parametrize(
