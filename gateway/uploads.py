@@ -114,9 +114,9 @@ class Uploads:
         Sign an upload of which nothing is stored, whoever sends it.
 
         It is to replace an object that is not there (``If-Match``), which S3
-        answers with 404 to who may upload, and with 403 to who may not.  Both
-        conditions in one request it refuses with 501, so this one takes the
-        place of the other.
+        answers with 404 to who may upload, and with 403 to who may not.  What
+        it makes of both conditions in one request is not documented, so this
+        one takes the place of the other.
 
         Raises:
             BotoCoreError: The credentials cannot be had now.

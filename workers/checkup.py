@@ -127,15 +127,16 @@ async def _in_time(
 async def _database(config: Config) -> list[Finding]:
     check = "database"
     try:
-        # A pooler would lead the preparation and the use to two servers.
-        session = await asyncpg.connect(config.database_url, statement_cache_size=0)
+        session = await _primary(config.database_url)
+    except asyncpg.TargetServerAttributeNotMatched:
+        return [_of_standby(check, _DATABASE)]
     except (*AWAY, ValueError) as error:
         remedy = f"{_DATABASE}: is the server up, and may this machine connect to it?"
         return [wrong(check, cause(error), remedy)]
     try:
         asked_s = time.time()
         row = await session.fetchrow(
-            "select pg_is_in_recovery() as standby, clock_timestamp() as now, "
+            "select clock_timestamp() as now, "
             "current_setting('server_version') as version, "
             "current_setting('synchronous_commit') as synchronous_commit, "
             "current_setting('fsync') as fsync"
@@ -149,9 +150,6 @@ async def _database(config: Config) -> list[Finding]:
     if row is None:
         return [wrong(check, "says nothing", "")]
     findings = [fine(check, f"PostgreSQL {row['version']}")]
-    if row["standby"]:
-        remedy = f"{_DATABASE}: name the primary"
-        findings = [wrong(check, "a standby, where nothing can be written", remedy)]
     known = {one.name for one in migrations()}
     if missing := sorted(known - there):
         said = f"{len(missing)} migrations are missing, the first is {missing[0]}"
@@ -255,6 +253,7 @@ async def _doorbell(config: Config) -> list[Finding]:
 
 
 async def _primary(dsn: str) -> "asyncpg.Connection[asyncpg.Record]":
+    # A pooler would lead the preparation and the use to two servers.
     return await asyncpg.connect(
         dsn, statement_cache_size=0, target_session_attrs=PRIMARY
     )

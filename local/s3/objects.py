@@ -96,8 +96,8 @@ def condition_from(headers: Mapping[str, str]) -> Condition:
     Read the conditions of a write.
 
     Raises:
-        S3Error: NotImplemented for an ``If-None-Match`` other than ``*``, and for
-            both conditions at once, as S3 itself says.
+        S3Error: NotImplemented for an ``If-None-Match`` other than ``*``, as S3
+            itself says, and for both conditions at once, of which it says nothing.
     """
     if_none_match = headers.get("If-None-Match")
     if_match = headers.get("If-Match")

@@ -83,6 +83,8 @@ async def test_the_doctor_names_the_setting(servers, setting):
 
     assert found.said.startswith(f"REELREADY_{setting} names a standby, ")
     assert f"REELREADY_{setting}: name the primary" == found.remedy
+    if setting == "DATABASE_URL":
+        assert [found.said] == [one.said for one in await checkup._database(config)]
 
 
 async def test_a_server_that_is_away_is_waited_for():
@@ -97,6 +99,8 @@ async def test_of_several_hosts_the_primary_is_found(servers):
 
     async with Pool(both, max_connections=1) as pool, pool.acquire() as connection:
         assert not await connection.fetchval("select pg_is_in_recovery()")
+    version, *_ = await checkup._database(config_for(database_url=both))
+    assert checkup.Verdict.FINE is version.verdict
 
 
 async def test_no_session_is_opened_on_a_standby_and_its_promotion_is_noticed(servers):
