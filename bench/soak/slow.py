@@ -14,6 +14,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import cycle
 
 import aiohttp
 import msgspec
@@ -124,9 +125,11 @@ async def _asking(stage: Stage, file_ids: list[str]) -> AsyncIterator[_Asked]:
             await asyncio.sleep(0.05)
 
     async def read(file_id: str) -> None:
-        while not over.is_set():
-            path = f"/v1/files/{file_id}"
-            await asked.note("read", http.get(path, headers=reader))
+        path = f"/v1/files/{file_id}"
+        for way in cycle((path, f"{path}/events?after=1&wait=0")):
+            if over.is_set():
+                break
+            await asked.note("read", http.get(way, headers=reader))
             await asyncio.sleep(0.05)
 
     async with (
