@@ -162,6 +162,8 @@ async def _convert(
     ladder: Ladder, media: Media, source: Path, progress: Progress
 ) -> None:
     progress.phase = "TRANSCODING"
+    if not media.duration_s:
+        progress.transcoding = None
     argv = [imageio_ffmpeg.get_ffmpeg_exe(), *ladder.arguments(media)]
     with source.open("rb") as stdin:
         async with (
@@ -175,14 +177,11 @@ async def _convert(
         _log.warning("ffmpeg ended with %s: %s", code, complaints.result())
         raise MediaError(UNREADABLE, "The input could not be decoded to its end.")
     _refuse_truncated(media, reached_s)
-    progress.transcoding = 100
 
 
 async def _follow(stdout: Any, media: Media, progress: Progress) -> float:
     """Read ``-progress`` to its end; returns the seconds of play time written."""
     reached_s = 0.0
-    if not media.duration_s:
-        progress.transcoding = None
     async for line in stdout:
         name, _, value = line.decode().strip().partition("=")
         if name == "frame":
@@ -295,6 +294,7 @@ async def _upload(
     ladder: Ladder, media: Media, outputs: list[Output], s3: Any, progress: Progress
 ) -> None:
     progress.phase = "UPLOADING"
+    progress.transcoding = 100
     objects = list(_objects(ladder, media, outputs))
     for number, item in enumerate(objects):
         body = await asyncio.to_thread(item.body)

@@ -7,6 +7,7 @@ databases there, `reelready_test_...`, and drop them again.
 
 import contextlib
 import functools
+import logging
 import os
 import secrets
 import signal
@@ -79,6 +80,18 @@ class RestartableDatabase:
     async def restart(self) -> None:
         """Break every connection; the URL stays."""
         await self.postgres.restart()
+
+
+@pytest.fixture(autouse=True)
+def log_as_it_was() -> Iterator[None]:
+    """Take back what a gateway that ran in this process made of the log."""
+    root = logging.getLogger()
+    before = root.level, list(root.handlers)
+    yield
+    root.setLevel(before[0])
+    root.handlers[:] = before[1]
+    for name in ("reelready.access", "aiohttp.server"):
+        logging.getLogger(name).disabled = False
 
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")

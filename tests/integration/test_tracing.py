@@ -157,6 +157,6 @@ async def test_it_is_only_loaded_where_it_is_on(database_url, tracing):
 async def test_without_the_extra_the_start_names_the_setting(monkeypatch, database_url):
     monkeypatch.setitem(sys.modules, "gateway.tracing", None)
 
-    with pytest.raises(ConfigError, match=r"REELREADY_TRACING: .*reelready\[otel\]"):
+    with pytest.raises(ConfigError, match=r"REELREADY_TRACING: .*docs/tracing.md"):
         async with gateway(config_for(database_url, tracing=True)):
             pass
