@@ -33,23 +33,33 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 ALONE = ("integration", "system", "faults")
 """
 Folders whose tests start processes and look at clocks: they come after all others, one
-after the other.
+after the other ...
 """
+
+BESIDE = ("test_aws_", "test_lambda", "test_mediaconvert", "test_openapi", "test_s3_")
+"""... but for these modules of them, which only take time."""
 
 MakeDatabase = Callable[[], AbstractAsyncContextManager[str]]
 
 
+def turn(module: str) -> int:
+    """When the tests of a module are run; 0: beside others."""
+    _, folder, *_ = module.split("/")
+    is_beside = module.rpartition("/")[2].startswith(BESIDE)
+    return ALONE.index(folder) + 1 if folder in ALONE and not is_beside else 0
+
+
 class UnitsFirst(LoadScopeScheduling):
     """
-    Modules of unit tests beside each other, then all others in one process.
+    Modules that can be run beside each other, then all others in one process.
 
     By a scheduler and not by groups: pytest-xdist 3.8 marks those in a field that
     pytest 9.2 does not have.
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        folder = nodeid.split("/")[1]
-        return "alone" if folder in ALONE else nodeid.partition("::")[0]
+        module = nodeid.partition("::")[0]
+        return "alone" if turn(module) else module
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -61,13 +71,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> UnitsFi
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Let those that are not run beside others come last."""
-    root = Path(__file__).parent
-
-    def turn(item: pytest.Item) -> int:
-        folder = item.path.relative_to(root).parts[0]
-        return ALONE.index(folder) + 1 if folder in ALONE else 0
-
-    items.sort(key=turn)
+    items.sort(key=lambda item: turn(item.nodeid.partition("::")[0]))
 
 
 @dataclass
