@@ -177,11 +177,16 @@ class Hub:
             self._fall_behind((subscriber,))
 
     def mistrust(self, heads: Mapping[FileId, Seq]) -> None:
-        """Learn which files have lost events: whoever has seen more is reset."""
+        """
+        Learn which files have lost events: whoever has seen more is reset.
+
+        Who stands just there is asked about as well: what was lost may have
+        re-opened a file that has ended now.
+        """
         for file_id, seq in heads.items():
             file = self._files.get(file_id)
             if file is not None:
-                self._fall_behind(one for one in file.subscribers if one.cursor > seq)
+                self._fall_behind(one for one in file.subscribers if one.cursor >= seq)
 
     def held(self) -> Collection[FileId]:
         """Name the files that are waited for."""
@@ -273,7 +278,10 @@ class Hub:
             # What was rung before this reading was asked for is in it.  If not,
             # the table has lost events (a failover, a restore) and is still the
             # truth; waiting for them would read in a circle.
+            is_back = reading.head < file.head
             file.head = reading.head
+            if is_back:
+                self.mistrust({subscriber.file_id: reading.head})
         if reading.head == file.head:
             self._behind.pop(subscriber, None)
         subscriber.deliver(reading)

@@ -257,9 +257,11 @@ async def test_a_table_that_lost_events_is_believed_and_not_read_in_a_circle():
 
     hub.deliver(new, reading(8))
 
+    assert [old] == await anyone_behind(hub)
+    hub.deliver(old, reading(8))
     assert await anyone_behind(hub) is None
     hub.ring([(FILE, Seq(9))])
-    assert [new] == await anyone_behind(hub)
+    assert {old, new} == set(await anyone_behind(hub))
 
 
 async def test_a_reading_older_than_a_ring_does_not_hide_it_from_the_stalled():
@@ -443,19 +445,21 @@ def test_what_was_seen_of_a_file_is_from_the_last_cursor_to_the_first(cursors, s
     assert {} == hub.seen()
 
 
-async def test_of_a_file_that_lost_events_only_who_saw_them_is_read_again():
+async def test_of_a_file_that_lost_events_all_but_who_is_behind_are_read_again():
+    """Who stands at its end now may have to hear that it is the end."""
     hub = Hub()
     ahead, even = RecordingSubscriber(7), RecordingSubscriber(5)
-    stranger = RecordingSubscriber(7, file_id="f-2")
-    with hub.joined(ahead, even, stranger):
+    behind, stranger = RecordingSubscriber(4), RecordingSubscriber(7, file_id="f-2")
+    with hub.joined(ahead, even, behind, stranger):
         await hub.behind()
 
         hub.mistrust({FILE: Seq(5), FileId("f-3"): Seq(1)})
 
-        assert [ahead] == await anyone_behind(hub)
+        assert {ahead, even} == set(await anyone_behind(hub))
         hub.deliver(ahead, reading(5, head=5))
+        hub.deliver(even, Reading(head=Seq(5), owner=None, events=()))
         assert 5 == ahead.cursor
-        assert await anyone_behind(hub) is None
+        assert [behind] == await anyone_behind(hub)
 
 
 def test_a_drain_says_goodbye_once_even_to_those_who_leave_at_once():

@@ -20,6 +20,7 @@ from hypothesis.stateful import (
 
 from bench.invariants.machine import STEPS, Machine
 from bench.invariants.rules import INVARIANTS, judged
+from bench.invariants.seeded import episode
 from bench.invariants.tables import PAGE_EVENTS, Hold
 
 ROOT = Path(__file__).parents[3]
@@ -137,3 +138,8 @@ def test_a_reader_that_stalls_at_the_gateways_first_moment_is_let_alone(machine)
     machine.take("stall", who=0)
 
     machine.take("pass_time", seconds=50.0)
+
+
+def test_what_a_million_steps_found_holds():
+    """A failover lost what had re-opened a file; who had stalled was not told goodbye."""
+    episode(4047653643, 1361)
