@@ -47,8 +47,8 @@ async def test_progress_never_falls_and_never_says_done_early() -> None:
 
 
 async def test_a_file_of_unknown_length_has_no_percentage() -> None:
-    """But its frames count."""
-    progress = Progress()
+    """Its frames count, and no time it reaches makes one."""
+    progress = Progress(transcoding=None)
     endless = dataclasses.replace(MEDIA, duration_s=None)
 
     await transcode._follow(stream("frame=5\nout_time_us=1\n"), endless, progress)
