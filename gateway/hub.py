@@ -9,8 +9,7 @@ the feed reads it forward from the table.  Nothing is buffered for anybody.
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from gateway.model import FileId, Reading, Seq
 
@@ -123,17 +122,6 @@ class Hub:
         if not file.subscribers:
             del self._files[subscriber.file_id]
             self.on_held(subscriber.file_id)
-
-    @contextmanager
-    def joined(self, *subscribers: Subscriber) -> Iterator[None]:
-        """Hold subscribers for as long as a block runs."""
-        for subscriber in subscribers:
-            self.add(subscriber)
-        try:
-            yield
-        finally:
-            for subscriber in subscribers:
-                self.remove(subscriber)
 
     def ring(self, heads: Iterable[tuple[FileId, Seq]]) -> None:
         """Learn which files have new events, and up to which seq."""

@@ -1,7 +1,8 @@
 """A table of events and a subscriber of memory, for the hub and the feed."""
 
 import asyncio
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 from gateway.errors import UnavailableError
@@ -134,6 +135,18 @@ class RecordingSubscriber(Subscriber):
         self.ends.append(reason)
         if self.hub is not None:
             self.hub.remove(self)
+
+
+@contextmanager
+def joined(hub: Hub, *subscribers: Subscriber) -> Iterator[None]:
+    """Hold subscribers for as long as a block runs."""
+    for subscriber in subscribers:
+        hub.add(subscriber)
+    try:
+        yield
+    finally:
+        for subscriber in subscribers:
+            hub.remove(subscriber)
 
 
 async def settle() -> None:

@@ -7,7 +7,13 @@ from gateway.model import Reading, Seq
 from gateway.protocol.cursor import CURRENT, UNKNOWN
 from gateway.store.history import MAX_PAGE_EVENTS
 from gateway.telemetry import Metrics
-from tests.unit.gateway.fakes import FILE, FakeHistory, RecordingSubscriber, settle
+from tests.unit.gateway.fakes import (
+    FILE,
+    FakeHistory,
+    RecordingSubscriber,
+    joined,
+    settle,
+)
 from tests.unit.gateway.feeding import feeding, ring
 
 SLOTS = ["registered", "added", "reading", "delivered"]
@@ -119,7 +125,7 @@ async def test_a_stalled_subscriber_never_delays_another(hub):
     history = FakeHistory({FILE: 1})
     stalled, other = RecordingSubscriber(full_after=1), RecordingSubscriber()
     async with feeding(hub, history):
-        with hub.joined(stalled, other):
+        with joined(hub, stalled, other):
             await settle()
             history.heads[FILE] = 2
             ring(hub, 2)

@@ -9,7 +9,13 @@ from gateway.errors import UnavailableError
 from gateway.feed import Feed
 from gateway.protocol.cursor import CURRENT, UNKNOWN
 from gateway.telemetry import Metrics
-from tests.unit.gateway.fakes import FILE, FakeHistory, RecordingSubscriber, settle
+from tests.unit.gateway.fakes import (
+    FILE,
+    FakeHistory,
+    RecordingSubscriber,
+    joined,
+    settle,
+)
 from tests.unit.gateway.feeding import feeding, ring
 
 
@@ -129,7 +135,7 @@ async def test_no_pause_follows_a_read_that_succeeded(hub, monkeypatch):
 async def test_looking_says_when_the_database_is_away(hub):
     history = FakeHistory({FILE: 1})
     history.away = True
-    with hub.joined(RecordingSubscriber()), pytest.raises(UnavailableError):
+    with joined(hub, RecordingSubscriber()), pytest.raises(UnavailableError):
         await Feed(hub, history, Metrics()).look()
 
 

@@ -5,7 +5,7 @@ import pytest
 from gateway.hub import CROWD, MAX_PAGES, Hub, Subscriber
 from gateway.model import Event, FileId, Reading, Seq
 from gateway.protocol.cursor import CURRENT, UNKNOWN
-from tests.unit.gateway.fakes import FILE, RecordingSubscriber, settle
+from tests.unit.gateway.fakes import FILE, RecordingSubscriber, joined, settle
 
 
 def reading(*seqs: int, head: int | None = None) -> Reading:
@@ -52,7 +52,7 @@ async def test_a_newcomer_is_behind_until_its_first_reading():
 async def test_a_ring_wakes_only_the_subscribers_of_that_file():
     hub = Hub()
     rung, other = RecordingSubscriber(), RecordingSubscriber(file_id="f-2")
-    with hub.joined(rung, other):
+    with joined(hub, rung, other):
         await hub.behind()
         hub.ring([(FILE, Seq(1))])
 
@@ -82,7 +82,7 @@ async def test_a_ring_that_was_lost_is_heard_from_the_reading_of_another():
 
 async def test_a_ring_wakes_who_is_below_it_though_another_has_seen_it():
     hub, seated, newcomer = Hub(), RecordingSubscriber(), RecordingSubscriber(CURRENT)
-    with hub.joined(seated, newcomer):
+    with joined(hub, seated, newcomer):
         await hub.behind()
         hub.deliver(newcomer, reading(2))
         hub.deliver(seated, reading(1, head=1))
@@ -270,7 +270,7 @@ async def test_a_reading_older_than_a_ring_does_not_hide_it_from_the_stalled():
         RecordingSubscriber(full_after=1),
         RecordingSubscriber(),
     )
-    with hub.joined(stalled, other):
+    with joined(hub, stalled, other):
         await hub.behind()
         hub.deliver(stalled, reading(1))
         hub.deliver(other, reading(1))
@@ -417,7 +417,7 @@ def test_a_block_that_fails_leaves_nobody_in_the_hub():
     legs = [RecordingSubscriber(file_id=f"f-{n % 3}") for n in range(9)]
 
     def fail_within() -> None:
-        with hub.joined(*legs):
+        with joined(hub, *legs):
             assert 9 == len(hub)
             raise LookupError
 
@@ -430,7 +430,7 @@ def test_a_block_that_fails_leaves_nobody_in_the_hub():
 def test_the_hub_counts_who_waits_for_one_file():
     hub = Hub()
     others = RecordingSubscriber(file_id="f-2")
-    with hub.joined(RecordingSubscriber(), RecordingSubscriber(), others):
+    with joined(hub, RecordingSubscriber(), RecordingSubscriber(), others):
         assert [2, 1, 0] == [hub.waiting_for(one) for one in (FILE, "f-2", "f-3")]
 
 
@@ -440,7 +440,7 @@ def test_the_hub_counts_who_waits_for_one_file():
 )
 def test_what_was_seen_of_a_file_is_from_the_last_cursor_to_the_first(cursors, seen):
     hub = Hub()
-    with hub.joined(*map(RecordingSubscriber, cursors)):
+    with joined(hub, *map(RecordingSubscriber, cursors)):
         assert {FILE: seen} == hub.seen()
     assert {} == hub.seen()
 
@@ -450,7 +450,7 @@ async def test_of_a_file_that_lost_events_all_but_who_is_behind_are_read_again()
     hub = Hub()
     ahead, even = RecordingSubscriber(7), RecordingSubscriber(5)
     behind, stranger = RecordingSubscriber(4), RecordingSubscriber(7, file_id="f-2")
-    with hub.joined(ahead, even, behind, stranger):
+    with joined(hub, ahead, even, behind, stranger):
         await hub.behind()
 
         hub.mistrust({FILE: Seq(5), FileId("f-3"): Seq(1)})
