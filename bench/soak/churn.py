@@ -28,6 +28,9 @@ _WARM_S = 60.0
 _SAMPLE_S = 15.0
 _SETTLE_S = 90.0
 _REST_S = 5.0
+_HANG_UP_S = 0.5
+"""After its metrics are read, for the server to close that connection."""
+
 _SIZES = {Size.SHORT: (5.0, 300), Size.FULL: (600.0, 10_000)}
 """Seconds of churn, and clients at a time."""
 
@@ -145,6 +148,7 @@ async def _state(
 ) -> State:
     (pid,) = running.pids()
     metrics = _metrics(running.port)
+    await asyncio.sleep(_HANG_UP_S)
     return State(
         at_s=round(time.monotonic() - began_s, 1),
         clients=len(crowd),
