@@ -327,7 +327,7 @@ async def test_aws_that_never_answers_costs_a_bounded_time(aws, monkeypatch):
     That there is no time for all of them is the fault of AWS.
     """
     monkeypatch.setattr(upstream_module, "MAX_ASK_S", 2.0)
-    monkeypatch.setattr(upstream_module, "MAX_QUESTION_S", 0.9)
+    monkeypatch.setattr(upstream_module, "MAX_QUESTION_S", 0.5)
     monkeypatch.setattr(upstream_module, "MAX_INVOKE_S", 1.0)
     waiting = [FileRecord(state=file_state()) for _ in range(25)]
     files = [*waiting, *(converting(f"1700000000000-{n:06}") for n in range(25))]
