@@ -36,7 +36,14 @@ Folders whose tests start processes and look at clocks: they come after all othe
 after the other ...
 """
 
-BESIDE = ("test_aws_", "test_lambda", "test_mediaconvert", "test_openapi", "test_s3_")
+BESIDE = (
+    "test_aws_",
+    "test_docker",
+    "test_lambda",
+    "test_mediaconvert",
+    "test_openapi",
+    "test_s3_",
+)
 """... but for these modules of them, which only take time."""
 
 MakeDatabase = Callable[[], AbstractAsyncContextManager[str]]

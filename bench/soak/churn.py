@@ -27,7 +27,7 @@ _FILES = 500
 _WARM_S = 60.0
 _SAMPLE_S = 15.0
 _SETTLE_S = 90.0
-_REST_S = 5.0
+_REST_S = {Size.SHORT: 2.0, Size.FULL: 5.0}
 _HANG_UP_S = 0.5
 """After its metrics are read, for the server to close that connection."""
 
@@ -69,7 +69,7 @@ async def _churn(size: Size) -> Outcome:
         began_s = time.monotonic()
         crowd.churn(min(_WARM_S, seconds))
         crowd.leave()
-        base = await _settled(running, databases, crowd, began_s)
+        base = await _settled(running, databases, crowd, began_s, rest_s=_REST_S[size])
         _say("base line", base)
         during: list[State] = []
         began_s = time.monotonic()
@@ -78,7 +78,7 @@ async def _churn(size: Size) -> Outcome:
             during.append(await _state(running, databases, crowd, began_s))
             _say("churning", during[-1])
         crowd.leave()
-        end = await _settled(running, databases, crowd, began_s)
+        end = await _settled(running, databases, crowd, began_s, rest_s=_REST_S[size])
         _say("end", end)
     return Outcome(
         figures=judged(base, end, crowd, least_followed=_sent(seconds, held) / 2),
@@ -130,7 +130,12 @@ def judged(
 
 
 async def _settled(
-    running: Running, databases: Databases, crowd: Crowd, began_s: float
+    running: Running,
+    databases: Databases,
+    crowd: Crowd,
+    began_s: float,
+    *,
+    rest_s: float,
 ) -> State:
     """Wait until the server has noticed that everybody left."""
     deadline_s = time.monotonic() + _SETTLE_S
@@ -139,7 +144,7 @@ async def _settled(
         if not (state.subscribers or state.connections):
             break
         await asyncio.sleep(1)
-    await asyncio.sleep(_REST_S)
+    await asyncio.sleep(rest_s)
     return await _state(running, databases, crowd, began_s)
 
 

@@ -182,7 +182,7 @@ async def _files(size: Size) -> Outcome:
     async with _scene(files=1024) as scene:
         async with scene.probe.asking():
             await scene.crowd.come(3000)
-            await asyncio.sleep(6 if size is Size.SHORT else 60)
+            await asyncio.sleep(3 if size is Size.SHORT else 60)
             await scene.reporter.report(scene.file_id)
             poll = await scene.probe.ask("poll", _poll(scene))
         held = await scene.probe.look()
@@ -226,7 +226,7 @@ async def _memory(size: Size) -> Outcome:
             watching = asyncio.ensure_future(_watch(group, peak))
             async with scene.probe.asking():
                 await scene.crowd.come(clients)
-                await asyncio.sleep(6 if size is Size.SHORT else 60)
+                await asyncio.sleep(3 if size is Size.SHORT else 60)
                 # The first may all have come between two looks at the memory.
                 await scene.crowd.come(_LATE)
                 await asyncio.sleep(3)

@@ -47,12 +47,12 @@ async def standby_of(url: str, children: Children) -> AsyncIterator[Postgres]:
 
 async def has_all(standby: Postgres, primary_url: str) -> None:
     """
-    Wait until a standby has replayed all that the primary has written.
+    Wait until a standby has replayed all that the primary has committed.
 
     Raises:
         TimeoutError: It does not.
     """
-    position = await _ask(primary_url, "select pg_current_wal_insert_lsn()::text")
+    position = await _ask(primary_url, "select pg_current_wal_flush_lsn()::text")
     await _until(standby, f"select pg_last_wal_replay_lsn() >= '{position}'::pg_lsn")
 
 
