@@ -13,7 +13,7 @@ from bench.record import RESULTS, read
 from bench.sample import Sample, find
 from bench.scenarios.processes import IN_FLIGHT
 
-SEVERAL = RESULTS / "2026-11-28-2242-c0960ba-processes+apart+listeners.json"
+SEVERAL = RESULTS / "2026-11-29-0744-746c3d7-processes+apart+listeners.json"
 WAITING = RESULTS / "2026-11-22-2043-393b7b0-waiting.json"
 
 _US = 1e6
