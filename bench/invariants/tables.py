@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 import msgspec
+from msgspec.structs import replace
 
 from bench.invariants.rules import must
 from gateway.errors import GatewayError, UnavailableError
@@ -29,6 +30,7 @@ from gateway.model import (
     Status,
 )
 from gateway.protocol import notification, sse
+from gateway.protocol.cursor import CURRENT
 from gateway.store.append import Answer, Followers, Incoming, _Batch
 from gateway.store.history import _reading
 
@@ -160,19 +162,16 @@ class File:
 
     def told_after(self, cursor: int) -> list[tuple[int, bool]]:
         """
-        Say what a reader must be told from a cursor, page by page, to the head.
+        Say what a reader must be told from a cursor, to the head.
 
         Returns:
             Each seq, and whether a reset comes before it.
         """
-        told: list[tuple[int, bool]] = []
-        while cursor != self.head:
-            page = [event.seq for event in self.retained(cursor)] if cursor >= 0 else []
-            if not page or page != list(range(cursor + 1, cursor + 1 + len(page))):
-                return [*told, (self.head, True)]
-            told += [(seq, False) for seq in page]
-            cursor = page[-1]
-        return told
+        if cursor == self.head:
+            return []
+        if self.is_broken_after(cursor):
+            return [(self.head, True)]
+        return [(seq, False) for seq in range(cursor + 1, self.head + 1)]
 
     def _told(self) -> Iterator[FileState]:
         return (self.states[seq] for seq in self.seqs)
@@ -335,7 +334,7 @@ class Session:
         self._reach()
         files = self._tables.files
         snapshot = {
-            (file_id, after): _reading(after, _rows(files[file_id], after))  # type: ignore[arg-type]
+            (file_id, after): _told(files[file_id], after)
             for file_id, after in cursors
             if file_id in files
         }
@@ -391,6 +390,15 @@ class Session:
         """Be there, and the same database as then."""
         if self.cut or self._tables.away or since not in {None, self._tables.epoch}:
             raise UnavailableError("the database is away")
+
+
+def _told(file: File, after: int) -> Reading:
+    """Do as `History.read`: one page, but of no cursor that breaks further on."""
+    reading = _reading(after, _rows(file, after))  # type: ignore[arg-type]
+    is_page = reading.events and reading.events[-1].seq < file.head
+    if is_page and file.is_broken_after(after):
+        return replace(_told(file, CURRENT), reset="pruned_cursor")
+    return reading
 
 
 def _rows(file: File, after: int) -> list[dict[str, object]]:

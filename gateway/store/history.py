@@ -1,11 +1,12 @@
 """
 Reads for subscribers: what the table holds beyond a cursor.
 
-The whole answer to one (file, cursor) comes from one snapshot, and whole or
-not at all: a hole in the retained events is a reset, never a silent gap.
+The answer to one (file, cursor) is whole or not at all: a hole anywhere in what is
+retained after it is a reset to the current state, never a silent gap, and never some
+events first.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from itertools import groupby
 from operator import itemgetter
@@ -13,11 +14,12 @@ from operator import itemgetter
 import asyncpg
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from gateway.model import FILE_ID, TERMINAL, Event, FileId, Reading, Seq
 from gateway.protocol import sse
 from gateway.protocol.cursor import CURRENT
-from gateway.store.pool import Pool
+from gateway.store.pool import Connection, Pool
 
 MAX_PAGE_EVENTS = 100
 MAX_PAGE_BYTES = 16 * 1024
@@ -52,6 +54,14 @@ join files f on f.id = c.id
 left join lateral {_page("seq, state", after="c.after", unknown="f.seq - 1")} e on true
 order by c.place, e.seq
 """  # noqa: S608 - all that is put in is our own
+
+_CUT_OFF = """
+select c.id, c.after
+from unnest($1::text[], $2::integer[], $3::integer[], $4::integer[])
+    as c (id, after, last, head)
+where (select count(*) from events where file_id = c.id and seq > last and seq <= head)
+    < head - last
+"""
 
 _MOVED = """
 select f.id, f.seq
@@ -117,13 +127,18 @@ class History:
         """
         pairs = [pair for pair in cursors if FILE_ID.fullmatch(pair[0])]
         async with self._pool.acquire() as connection:
-            rows = await connection.fetch(
-                _READ, [file_id for file_id, _ in pairs], [after for _, after in pairs]
-            )
-        return {
-            pairs[place - 1]: _reading(pairs[place - 1][1], list(group))
-            for place, group in groupby(rows, key=itemgetter("place"))
-        }
+            readings = await _read(connection, pairs)
+            pages = {
+                pair: reading
+                for pair, reading in readings.items()
+                if reading.events and reading.events[-1].seq < reading.head
+            }
+            if pages and (broken := await _broken(connection, pages)):
+                current = await _read(connection, [(one, CURRENT) for one, _ in broken])
+                for pair in broken:
+                    if now := current.get((pair[0], CURRENT)):
+                        readings[pair] = replace(now, reset="pruned_cursor")
+        return readings
 
     async def moved(self, seen: Mapping[FileId, tuple[Seq, Seq]]) -> dict[FileId, Seq]:
         """
@@ -175,6 +190,33 @@ class History:
             events=events,
             after=events[-1].seq if events else newest["head"],
         )
+
+
+async def _read(
+    connection: Connection, pairs: Sequence[tuple[FileId, int]]
+) -> dict[tuple[FileId, int], Reading]:
+    rows = await connection.fetch(
+        _READ, [file_id for file_id, _ in pairs], [after for _, after in pairs]
+    )
+    return {
+        pairs[place - 1]: _reading(pairs[place - 1][1], list(group))
+        for place, group in groupby(rows, key=itemgetter("place"))
+    }
+
+
+async def _broken(
+    connection: Connection, pages: Mapping[tuple[FileId, int], Reading]
+) -> list[tuple[FileId, int]]:
+    """Name the cursors of pages from which not all is there to the head."""
+    rows = await connection.fetch(
+        _CUT_OFF,
+        [file_id for file_id, _ in pages],
+        [after for _, after in pages],
+        [reading.events[-1].seq for reading in pages.values()],
+        [reading.head for reading in pages.values()],
+    )
+    holes = {(FileId(row["id"]), row["after"]) for row in rows}
+    return [pair for pair, page in pages.items() if page.reset or pair in holes]
 
 
 def _reading(after: int, rows: list[asyncpg.Record]) -> Reading:

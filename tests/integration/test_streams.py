@@ -285,9 +285,8 @@ async def test_many_files_with_hostile_ids_are_simply_not_there(gateway):
             assert 404 == answer.status
 
 
-async def test_a_long_history_of_long_events_is_read_in_pages(gateway):
-    """A page of it is what a reader who stops reading may keep in our memory."""
-    file_id = await gateway.new_file(metadata={"note": "x" * 4000})
+async def lengthen(gateway, file_id):
+    """Give a file of one event 199 more."""
     await gateway.fetch(
         """
         with made as (
@@ -303,6 +302,34 @@ async def test_a_long_history_of_long_events_is_read_in_pages(gateway):
         """,
         file_id,
     )
+
+
+async def test_a_hole_further_on_than_a_page_is_a_reset_at_once(gateway):
+    """To the file's state and not to the page's, and without some events first."""
+    file_id = await gateway.new_file(metadata={"note": "x" * 4000})
+    await lengthen(gateway, file_id)
+    await gateway.fetch("delete from events where file_id = $1 and seq = 50", file_id)
+    path = f"/v1/files/{file_id}/events?after="
+
+    for after in ("0", "1", "48", "49"):
+        frames = await gateway.stream(f"{path}{after}", most=2)
+        assert [("reset", ""), ("message", "200")] == [
+            (frame.event, frame.id) for frame in frames
+        ]
+        assert {"reason": "pruned_cursor"} == frames[0].json()
+        async with gateway.http.get(f"{gateway.url}{path}{after}") as answer:
+            polled = await answer.json()
+        assert [200] == [event["seq"] for event in polled["events"]]
+        assert "pruned_cursor" == polled["reset"]
+
+    frames = await gateway.stream(f"{path}50", most=150)
+    assert list(range(51, 201)) == [int(frame.id) for frame in frames]
+
+
+async def test_a_long_history_of_long_events_is_read_in_pages(gateway):
+    """A page of it is what a reader who stops reading may keep in our memory."""
+    file_id = await gateway.new_file(metadata={"note": "x" * 4000})
+    await lengthen(gateway, file_id)
     path = f"/v1/files/{file_id}/events?after=0"
 
     frames = await gateway.stream(path, most=200)

@@ -5,9 +5,12 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 
+from msgspec.structs import replace
+
 from gateway.errors import UnavailableError
 from gateway.hub import Hub, Subscriber
 from gateway.model import FileId, FileRecord, FileState, Reading, Seq, Status
+from gateway.protocol.cursor import CURRENT
 from gateway.store.history import MAX_PAGE_EVENTS, _reading
 
 NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -94,7 +97,10 @@ class FakeHistory:
             {"head": head, "owner": None, "status": "converting", "seq": seq} | _DATA
             for seq in list(seqs)[: self._page] or [None]
         ]
-        return _reading(after, rows)
+        reading = _reading(after, rows)
+        if reading.reset is not None and reading.events[-1].seq < head:
+            return replace(self._reading(file_id, CURRENT), reset=reading.reset)
+        return reading
 
 
 class RecordingSubscriber(Subscriber):
