@@ -55,10 +55,10 @@ At most so long after it was found a file is found again, if its worker died or
 its time is over.
 """
 
-LONGEST_SILENCE = 4
+LONGEST_SILENCE = 2
 """
-Silences that one may become: of two minutes, eight, and with a fifth and a
-sweep what was lost is found ten minutes later at most.
+Silences that one may become: of two minutes, four.  With a fifth, a worker that dies
+of it and the sweeps, what was lost is found ten minutes later at most.
 """
 
 MAX_JOB_AGE = timedelta(hours=48)

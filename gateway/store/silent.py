@@ -76,8 +76,8 @@ where f.id = asked.id
 
 UNANSWERED_LIFE = timedelta(minutes=8)
 """
-So long is remembered that there was no answer: it takes less to end a file, and
-more until one that somebody got an answer about is seen again.
+So long is remembered that there was no answer, unless there is one; it takes less to
+end a file.
 """
 
 

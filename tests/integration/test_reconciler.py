@@ -16,7 +16,7 @@ from workers.upstream import SENDER, Finding
 AGAIN = timedelta(minutes=1)
 FIND_AGAIN = timedelta(seconds=0.3)
 SECOND = timedelta(seconds=1)
-LONGEST = timedelta(minutes=8)
+LONGEST = timedelta(minutes=4)
 JOB = {"job_id": "j-1"}
 SAID = {
     ReportType.UPLOADED: {},
