@@ -20,7 +20,7 @@ from gateway.hub import Hub, Subscriber
 from gateway.model import FileId, Reading
 from gateway.protocol import cursor, longpoll, sse
 from gateway.telemetry import Metrics
-from gateway.wheel import NEVER, TICK_S, Timed, Wheel
+from gateway.wheel import TICK_S, Timed, Wheel
 
 FIRST_READING_TIMEOUT_S = 10.0
 LAST_READING_S = 1.0
@@ -135,9 +135,9 @@ class _Wait(Timed):
         if self._poll is not None:
             self._poll.end("age")
 
-    def drop(self) -> None:
+    def drop(self, wheel: Wheel) -> None:
         """Let go of the poll, though the wheel may hold this a while yet."""
-        self.due = NEVER
+        wheel.drop(self)
         self._poll = None
 
 
@@ -269,7 +269,7 @@ class Poll(Subscriber):
         if self._waits:
             self._waits = False
             self._lot.polls -= 1
-        self._timer.drop()
+        self._timer.drop(self._lot.wheel)
         self._lot.hub.remove(self)
 
 
@@ -470,7 +470,7 @@ class Stream(Timed):
         if self._counted:
             self._counted = False
             self._lot.streams -= 1
-        self.due = NEVER
+        self._lot.wheel.drop(self)
         # They point back here: without this, only the cycle collector frees us.
         legs, self._legs = self._legs, ()
         for leg in legs:

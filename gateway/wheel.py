@@ -4,7 +4,7 @@ One timer for everybody: heartbeats, waits, ages, deadlines.
 A waiting client costs a place in a list, not a timer.  Time is cut into ticks;
 an entry is called in the tick it asked for, never early.  An entry that asked
 again, or left, is still in its old list and passed over there, so putting and
-dropping cost nothing but that.  Between ticks that somebody waits for the wheel
+dropping cost nothing but that, until most places are such.  Between ticks that somebody waits for the wheel
 sleeps: waking up costs more than a call.
 """
 
@@ -14,6 +14,9 @@ from heapq import heappop, heappush
 TICK_S = 0.1
 MAX_CALLS = 200
 """In one go; what else waits is served in between."""
+
+MIN_LEFT = 1000
+"""Places of entries that left are cleared when there are so many, and they are most."""
 
 NEVER = -1
 
@@ -44,6 +47,8 @@ class Wheel:
         self._started_at = self._loop.time()
         self._ticks: dict[int, list[Timed]] = {}
         self._order: list[int] = []
+        self._places = 0
+        self._left = 0
         self._alarm: asyncio.TimerHandle | None = None
         self._rung = asyncio.Event()
 
@@ -60,7 +65,10 @@ class Wheel:
         """
         due = int((self.now_s() + after_s) / TICK_S) + 1
         due += -due % ticks
-        entry.due = due
+        if entry.due == due:
+            return
+        was_due, entry.due = entry.due, due
+        self._places += 1
         entries = self._ticks.get(due)
         if entries is None:
             self._ticks[due] = [entry]
@@ -69,11 +77,19 @@ class Wheel:
                 self._set_alarm()
         else:
             entries.append(entry)
+        if was_due != NEVER:
+            self._leave()
 
     def put_sooner(self, entry: Timed, after_s: float) -> None:
         """Do as `put`, unless `entry` is called sooner than that anyway."""
         if entry.due == NEVER or entry.due > (self.now_s() + after_s) / TICK_S + 1:
             self.put(entry, after_s)
+
+    def drop(self, entry: Timed) -> None:
+        """Do not call `entry`, and let go of it soon."""
+        if entry.due != NEVER:
+            entry.due = NEVER
+            self._leave()
 
     async def run(self) -> None:
         """Turn until cancelled; others have their turn between many calls."""
@@ -100,16 +116,27 @@ class Wheel:
             tick = self._order[0]
             entries = self._ticks[tick]
             while entries:
+                if entries[-1].due == tick and calls == most:
+                    return True
                 entry = entries.pop()
+                self._places -= 1
                 if entry.due == tick:
-                    if calls == most:
-                        entries.append(entry)
-                        return True
                     calls += 1
                     entry.due = NEVER
                     self._call(entry)
+                else:
+                    self._left -= 1
             del self._ticks[heappop(self._order)]
         return False
+
+    def _leave(self) -> None:
+        """Count a place that an entry left behind; clear them before they are many."""
+        self._left += 1
+        if self._left >= max(MIN_LEFT, self._places / 2):
+            for tick, entries in self._ticks.items():
+                entries[:] = dict.fromkeys(one for one in entries if one.due == tick)
+            self._places = sum(map(len, self._ticks.values()))
+            self._left = 0
 
     def _set_alarm(self) -> None:
         """Wake up for the next tick that somebody waits for."""

@@ -23,7 +23,7 @@ from gateway.protocol import http
 from gateway.protocol.http import BadRequestError, Request
 from gateway.web.answers import Answer, error_answer, status_answer
 from gateway.web.body import BODY_DEADLINE_S, MAX_BODY_BYTES
-from gateway.wheel import NEVER, Timed
+from gateway.wheel import Timed
 
 if TYPE_CHECKING:
     from gateway.web.door import Door
@@ -148,7 +148,7 @@ class Connection(Timed, asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - why does not matter
         """Forget everything."""
         self._door.forget(self)
-        self.due = NEVER
+        self._door.wheel.drop(self)
         self._transport = None
         self._received = b""
         self._request = self._body = None
@@ -363,7 +363,7 @@ class Connection(Timed, asyncio.Protocol):
     def _serve(self, request: Request) -> None:
         self._busy = True
         self._request = self._body = None
-        self.due = NEVER
+        self._door.wheel.drop(self)
         try:
             self._route(request)
         except GatewayError as error:
@@ -430,7 +430,7 @@ class Connection(Timed, asyncio.Protocol):
         if transport is None:
             return
         self._door.forget(self)
-        self.due = NEVER
+        self._door.wheel.drop(self)
         self._busy = True
         self._transport = None
         self._received = b""

@@ -1,19 +1,20 @@
 """Never early, at most a tick late, once."""
 
 import asyncio
+import weakref
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.wheel import NEVER, TICK_S, Timed, Wheel
+from gateway.wheel import MIN_LEFT, NEVER, TICK_S, Timed, Wheel
 from tests.unit.gateway.turned import TurnedWheel
 
 
 class Entry(Timed):
     """Remembers when it was called."""
 
-    __slots__ = ("again_s", "calls", "wheel")
+    __slots__ = ("__weakref__", "again_s", "calls", "wheel")
 
     def __init__(self, wheel: TurnedWheel, *, again_s: float | None = None):
         super().__init__()
@@ -262,3 +263,54 @@ async def test_it_turns_by_itself_when_it_runs():
 async def test_a_plain_entry_has_nothing_to_do():
     with pytest.raises(NotImplementedError):
         Timed().on_time()
+
+
+async def test_who_left_is_let_go_of_long_before_its_time(wheel):
+    """Connections that come and go must not pile up until their patience is over."""
+    kept = [Entry(wheel) for _ in range(50)]
+    for entry in kept:
+        wheel.put(entry, 60)
+    gone = []
+    for _ in range(10 * MIN_LEFT):
+        entry = Entry(wheel)
+        gone.append(weakref.ref(entry))
+        wheel.put(entry, 75)
+        wheel.put(entry, 60)
+        wheel.drop(entry)
+        del entry
+
+    assert MIN_LEFT > sum(one() is not None for one in gone)
+    wheel.pass_s(61)
+    assert [1] * 50 == [len(entry.calls) for entry in kept]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.integers(0, 5), st.sampled_from(["put", "drop", "pass"]), st.floats(0, 3)
+        ),
+        max_size=60,
+    )
+)
+def test_clearing_places_calls_nobody_else_and_nobody_twice(steps):
+    """A wheel that clears them at every step does as one that never does."""
+    often, never = (asyncio.run(lived(steps, most)) for most in (1, 10**9))
+
+    assert often == never
+
+
+async def lived(steps, min_left):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gateway.wheel.MIN_LEFT", min_left)
+        one = TurnedWheel()
+        entries = [Entry(one) for _ in range(6)]
+        for nth, step, seconds in steps:
+            if step == "put":
+                one.put(entries[nth], seconds)
+            elif step == "drop":
+                one.drop(entries[nth])
+            else:
+                one.pass_s(seconds)
+        one.pass_s(10)
+        assert 0 == one._places == one._left
+        return [entry.calls for entry in entries]
