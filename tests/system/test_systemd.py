@@ -273,6 +273,35 @@ async def test_a_relay_for_old_clients_alone_runs_as_the_page_says(
 
 
 @pytest.mark.timeout(120)
+async def test_several_processes_are_replaced_and_nobody_is_refused(
+    open_folder, secrets
+):
+    page = (ROOT / "docs/deploying.md").read_text("utf-8")
+    [settings] = re.findall(r"^```ini\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    async with booted(open_folder, port, ACCOUNT, secrets) as machine:
+        await machine.edit(GATEWAY, moved(settings))
+        await machine.systemctl("start", GATEWAY)
+        parent, *before = await machine.pids(GATEWAY)
+        assert 2 == len(before)
+
+        statuses, stop = set(), asyncio.Event()
+        knocking = asyncio.create_task(knock(url, statuses, stop))
+        await machine.systemctl("reload", GATEWAY)
+
+        async def replaced():
+            _, *now = await machine.pids(GATEWAY)
+            return len(now) == 2 and not set(now) & set(before)
+
+        await until(replaced)
+        stop.set()
+        await knocking
+        assert {200} == statuses
+        assert parent == await machine.show(GATEWAY, "MainPID")
+
+
+@pytest.mark.timeout(120)
 async def test_other_machines_reach_it_as_the_page_says(open_folder, secrets):
     [settings] = re.findall(
         r"override\.conf <<END\n(.*?)^END$", OPERATING, re.DOTALL | re.MULTILINE
