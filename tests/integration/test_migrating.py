@@ -2,10 +2,14 @@
 
 import asyncio
 import base64
+import json
 import re
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
+from urllib.error import HTTPError
 
 import pytest
 import redis.asyncio as redis_py
@@ -18,6 +22,7 @@ from workers.relay import relaying
 pytestmark = pytest.mark.timeout(60)
 
 TEXT = (Path(__file__).parents[2] / "docs" / "migrating.md").read_text("utf-8")
+AWS = Path(__file__).parents[1] / "vectors/aws"
 _BLOCK = re.compile(
     r"^ *<!-- migrating: ([\w-]+) -->\n *```python\n(.*?)^ *```$",
     re.DOTALL | re.MULTILINE,
@@ -59,6 +64,7 @@ def test_every_block_is_run_here():
     assert {
         "register",
         "post",
+        "report",
         "endpoint",
         "subscriber",
         "long-poll",
@@ -104,6 +110,65 @@ async def test_an_old_lambda_posts_and_every_new_way_hears_of_it(page, gateway):
     assert None is await asyncio.to_thread(
         post, "no-such", "manifest", ending("no-such")
     )
+
+
+class _Away(BaseHTTPRequestHandler):
+    """503 for everybody."""
+
+    def do_POST(self):
+        self.send_error(503)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def away():
+    """Address of a gateway that cannot store anything."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), _Away) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def job_event(name, file_id):
+    """What EventBridge says of the job of a file."""
+    said = (AWS / f"mediaconvert-{name}.json").read_text()
+    of = json.loads(said)["detail"]["userMetadata"]["file_id"]
+    return json.loads(said.replace(of, file_id).replace("example-media", BUCKET))
+
+
+@pytest.mark.parametrize(
+    ("names", "status"),
+    [
+        (["01-progressing", "06-complete-hls"], "playable"),
+        (["01-progressing", "10-error-bad-input"], "failed"),
+        (["12-canceled"], "canceled"),
+    ],
+)
+async def test_what_is_said_of_a_job_is_reported_when_the_gateway_is_back(
+    page, gateway, away, monkeypatch, names, status
+):
+    """
+    Only the function that hears of jobs posts, so what is repeated makes none.
+    """
+    report = block("report", post=page("post")["post"])["report"]
+    file_id = await gateway.new_file()
+    for name in names:
+        event = job_event(name, file_id)
+        monkeypatch.setenv("GATEWAY_URL", away)
+        with pytest.raises(HTTPError, match="503"):
+            await asyncio.to_thread(report, file_id, event)
+        monkeypatch.setenv("GATEWAY_URL", gateway.url)
+        answers = [await asyncio.to_thread(report, file_id, event) for _ in range(2)]
+        assert answers[0] == answers[1]
+        assert "applied" == answers[0]["outcome"]
+
+    path = f"{gateway.url}/v1/files/{file_id}"
+    async with gateway.http.get(path) as answer:
+        assert status == (await answer.json())["status"]
 
 
 async def test_an_old_subscriber_is_fed_by_a_relay_of_which_gateways_know_nothing(

@@ -9,6 +9,7 @@ Source: namespaces(7), unshare(1), systemd's CONTAINER_INTERFACE.
 
 import asyncio
 import os
+import re
 import sys
 import sysconfig
 from collections.abc import AsyncIterator
@@ -88,6 +89,11 @@ class Machine:
     async def show(self, unit: str, what: str) -> str:
         """Ask for a property."""
         return await self.systemctl("show", "--value", f"--property={what}", unit)
+
+    async def pids(self, unit: str) -> list[str]:
+        """List its processes, the first one first."""
+        said = await self.systemctl("status", "--no-pager", "--lines=0", unit)
+        return re.findall(r"[├└]─ *(\d+) ", said)
 
     async def edit(self, unit: str, settings: str) -> None:
         """Do as `systemctl edit` does."""

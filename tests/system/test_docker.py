@@ -223,3 +223,18 @@ def test_caddy_is_told_by_variables_that_its_file_has():
         for name in composed["services"]["caddy"]["environment"]
         if f"{{${name}:" not in file
     ]
+
+
+@pytest.mark.config
+def test_every_command_finds_the_site_and_no_secret_is_committed():
+    composed = yaml.safe_load((DOCKER / "compose.yaml").read_text())
+    page = (ROOT / "docs/deploying.md").read_text("utf-8")
+    ignored = (ROOT / ".gitignore").read_text().splitlines()
+    secrets = {Path(one["file"]).parts[0] for one in composed["secrets"].values()}
+
+    assert {"secrets"} == secrets
+    assert {
+        f"/deploy/docker/{name}" for name in (".env", "reelready.env", "secrets/")
+    } <= set(ignored)
+    assert "reelready.env" == composed["services"]["gateway"]["env_file"]
+    assert 'echo "REELREADY_SITE=$HOST" >.env' in page

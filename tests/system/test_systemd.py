@@ -9,6 +9,7 @@ import asyncio
 import base64
 import re
 import subprocess
+from textwrap import dedent
 
 import aiohttp
 import asyncpg
@@ -19,7 +20,7 @@ from bench.errors import RunError
 from bench.peers.redis import redis
 from tests.integration.conftest import API_KEY, INGEST_KEY, TOKEN_SECRET
 from tests.integration.test_restarts import knock
-from tests.system.booted import UNITS, booted
+from tests.system.booted import UNITS, booted, moved
 from tests.unit.deploy.prometheus import ROOT, collected
 from workers.migrate import migrate
 
@@ -29,6 +30,7 @@ SOCKET = "reelready.socket"
 MOST_EXPOSED = 15
 """Tenths, of 100: `systemd-analyze security`."""
 
+OPERATING = (ROOT / "docs/operating.md").read_text("utf-8")
 ACCOUNT = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
 
 
@@ -59,6 +61,23 @@ async def until_it_hears(url):
             return
         await asyncio.sleep(0.05)
     pytest.fail("it is deaf")
+
+
+async def until(so):
+    """Wait for something to be so."""
+    for _ in range(600):
+        if await so():
+            return
+        await asyncio.sleep(0.05)
+    pytest.fail("it never was")
+
+
+def ran_as_typed(command):
+    """Run a line of a page; returns whether it was content, and what it said."""
+    done = subprocess.run(
+        ["sh", "-c", command], stdout=subprocess.PIPE, text=True, check=False
+    )
+    return done.returncode == 0, done.stdout
 
 
 async def until_other_than(pid, machine):
@@ -211,18 +230,84 @@ async def test_a_relay_rings_for_the_gateway(open_folder, secrets):
             assert '"listener":false' in await text_of(f"{url}/readyz")
 
             await machine.systemctl("start", RELAY)
+            await machine.systemctl("restart", GATEWAY)
 
-            await until_it_hears(url)
+            # Deaf until the first beat, so the page looks more than once.
+            [look] = re.findall(r"^for _ in .*readyz.*$", OPERATING, re.MULTILINE)
+            typed = look.replace("127.0.0.1:8080", f"127.0.0.1:{port}")
+            heard, said = await asyncio.to_thread(ran_as_typed, typed)
+            assert heard
+            assert '"listener":true' in said
             await machine.systemctl("stop", RELAY)
             assert "success" == await machine.show(RELAY, "Result")
 
 
 @pytest.mark.timeout(120)
+async def test_a_relay_for_old_clients_alone_runs_as_the_page_says(
+    open_folder, secrets
+):
+    page = (ROOT / "docs/migrating.md").read_text("utf-8")
+    [settings] = re.findall(r"^ *```ini\n(.*?)^ *```$", page, re.DOTALL | re.MULTILINE)
+    [watch] = re.findall(r"^ *(redis-cli .*)$", page, re.MULTILINE)
+    port = free_port()
+    async with Children() as children, redis(children) as server:
+        secrets |= {"redis-url": server.url}
+        async with booted(open_folder, port, ACCOUNT, secrets) as machine:
+            await machine.edit(RELAY, moved(dedent(settings)))
+            await machine.systemctl("start", GATEWAY)
+            watch = watch.replace("6379", str(server.port))
+
+            async def works():
+                return (await asyncio.to_thread(ran_as_typed, watch))[0]
+
+            async def rests():
+                return not await works()
+
+            assert await rests()
+            await machine.systemctl("start", RELAY)
+            await until(works)
+            await until_it_hears(f"http://127.0.0.1:{port}")
+            assert server.url not in await machine.show(RELAY, "Environment")
+            await machine.systemctl("kill", "--signal=STOP", RELAY)
+            await until(rests)
+
+
+@pytest.mark.timeout(120)
+async def test_several_processes_are_replaced_and_nobody_is_refused(
+    open_folder, secrets
+):
+    page = (ROOT / "docs/deploying.md").read_text("utf-8")
+    [settings] = re.findall(r"^```ini\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    async with booted(open_folder, port, ACCOUNT, secrets) as machine:
+        await machine.edit(GATEWAY, moved(settings))
+        await machine.systemctl("start", GATEWAY)
+        parent, *before = await machine.pids(GATEWAY)
+        assert 2 == len(before)
+
+        statuses, stop = set(), asyncio.Event()
+        knocking = asyncio.create_task(knock(url, statuses, stop))
+        await machine.systemctl("reload", GATEWAY)
+
+        async def replaced():
+            _, *now = await machine.pids(GATEWAY)
+            return len(now) == 2 and not set(now) & set(before)
+
+        await until(replaced)
+        stop.set()
+        await knocking
+        assert {200} == statuses
+        assert parent == await machine.show(GATEWAY, "MainPID")
+
+
+@pytest.mark.timeout(120)
 async def test_other_machines_reach_it_as_the_page_says(open_folder, secrets):
-    page = (ROOT / "docs/operating.md").read_text("utf-8")
     [settings] = re.findall(
-        r"override\.conf <<END\n(.*?)^END$", page, re.DOTALL | re.MULTILINE
+        r"override\.conf <<END\n(.*?)^END$", OPERATING, re.DOTALL | re.MULTILINE
     )
+    [trusted] = re.findall(r"/REELREADY_TRUSTED_PROXIES=(\S+)/'", OPERATING)
+    assert "127.0.0.1,::1,10.0.0.10" == trusted, "the first machine's Caddy stays"
     port = free_port()
     async with booted(open_folder, port, ACCOUNT, secrets) as machine:
         await machine.systemctl("start", GATEWAY)

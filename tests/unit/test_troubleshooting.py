@@ -65,6 +65,7 @@ def test_what_nobody_says_is_found():
 @pytest.mark.parametrize("text", DOCUMENTS)
 def test_settings_and_metrics_that_are_named_exist(text):
     known = {PREFIX + one.name.upper() for one in fields(Config)}
+    known |= {f"{name}_FILE" for name in known}
     known |= {"REELREADY_URL", "REELREADY_API_KEY", "REELREADY_X"}
     metrics = (ROOT / "docs" / "metrics.md").read_text("utf-8")
 
