@@ -265,12 +265,16 @@ async def _stalled(size: Size) -> Outcome:
             at_most("others' p99, of that before", p99_s / p99_before_s, plan.slower),
             at_most("the last one was cut off after, s", run.closed_s, plan.closed_s),
             at_most("memory of the gateway for each, KiB", each_kib, EACH_KIB),
+            at_most(
+                "with buffers of the kernel, both ends",
+                each_kib + sockets_kib,
+                EACH_KIB,
+            ),
             none("events the others missed or got twice", run.ledger.faults.total()),
             none("readers cut off while they read", run.lost),
             told("connections left", left),
             told("others' p99 before, ms", p99_before_s * 1000),
             told("others' p99 meanwhile, ms", p99_s * 1000),
-            told("buffers of the kernel for each, both ends, KiB", sockets_kib),
             told("readers that stalled", plan.readers),
         ],
         samples={

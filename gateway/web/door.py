@@ -44,7 +44,9 @@ kernel looks when it sends again, at intervals that double, so it may be late by
 half as much; with a heartbeat before it, all of it stays under 45 s.
 """
 
-SEND_BUFFER_BYTES = 64 * 1024
+SEND_BUFFER_BYTES = 16 * 1024
+"""As much as a page; Linux doubles it, for its own records of what it holds."""
+
 COLD_ANSWER_S = 5.0
 """For an answer of aiohttp's to whoever stands in the reserve, and to take it."""
 
