@@ -18,7 +18,7 @@ from gateway.model import FileId, Reading, Report, ReportType
 from gateway.model import Outcome as ReportOutcome
 from gateway.protocol.registration import Registration
 from gateway.store.append import Answer, Append, Incoming
-from gateway.store.files import Files, new_file_id, registered
+from gateway.store.files import Files, new_file_id
 from gateway.store.history import History
 from gateway.store.pool import Connection, Pool
 from local.postgres import Postgres
@@ -158,8 +158,7 @@ async def _writers(size: Size) -> Outcome:
         ):
             file_ids = [new_file_id() for _ in range(_FILES)]
             for file_id in file_ids:
-                state = registered(file_id, registration, datetime.now(UTC))
-                await Files(readers, {}).create(state)
+                await Files(readers, {}).create(file_id, registration)
             reader = _Reader(History(readers), file_ids)
             writers = [_Writer(one, 0), _Writer(other, 1)]
             for _ in range(_SCHEDULES[size]):

@@ -55,14 +55,16 @@ class Files:
         self._pool = pool
         self._silences = silences
 
-    async def create(self, state: FileState) -> None:
+    async def create(self, file_id: FileId, said: Registration) -> FileState:
         """
-        Store a registered file as its event 1.
+        Store a registered file as its event 1, by the clock that its deadlines go by.
 
         Raises:
             UnavailableError: Nothing was stored.
         """
         async with self._pool.acquire() as connection:
+            now = await connection.fetchval("select clock_timestamp()")
+            state = registered(file_id, said, now)
             await connection.execute(
                 _CREATE,
                 state.id,
@@ -73,3 +75,4 @@ class Files:
                 lifecycle.look_at(state, self._silences),
                 state.created_at,
             )
+        return state

@@ -13,7 +13,7 @@ from gateway.config import Config
 from gateway.errors import NotFoundError
 from gateway.model import FileId, FileState
 from gateway.protocol import cursor, registration
-from gateway.store.files import Files, new_file_id, registered
+from gateway.store.files import Files, new_file_id
 from gateway.store.history import History
 from gateway.uploads import Upload, Uploads
 from gateway.web.access import Access
@@ -71,11 +71,10 @@ class FileRoutes:
         said = registration.decode(
             await read_body(request), max_upload_bytes=self._config.max_upload_bytes
         )
-        now = datetime.now(UTC)
-        state = registered(new_file_id(), said, now)
-        upload = await self._uploads.sign(state.id, said, now)
+        file_id = new_file_id()
+        upload = await self._uploads.sign(file_id, said, datetime.now(UTC))
         began_ns = time.time_ns()
-        await self._files.create(state)
+        state = await self._files.create(file_id, said)
         if self._tracing is not None:
             self._tracing.registered(state.id, began_ns)
         answer = _Registered(state, upload, self._watch(state))

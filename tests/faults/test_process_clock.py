@@ -8,7 +8,7 @@ libfaketime steps the clock of this one process; time that only passes
 import asyncio
 import json
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import aiohttp
@@ -100,6 +100,14 @@ class Listener:
                     self.byes.append(line)
 
 
+async def registered_at(http, url):
+    """When a new file says that it was made."""
+    said = {"name": "a.mp4", "content_type": "video/mp4", "size": 10}
+    async with http.post(url, headers=KEY, json=said) as answer:
+        made = await answer.json()
+    return datetime.fromisoformat(made["file"]["created_at"])
+
+
 async def polled_s(http, path, after, wait_s):
     """How long a poll waits that nothing answers."""
     began_s = time.monotonic()
@@ -151,6 +159,10 @@ async def test_a_clock_that_jumps_ends_no_wait_and_disorders_nothing(
             assert not reading.done()
             # A keep-alive connection is no older than it was.
             await polled_s(idle, path, seq, 0)
+
+            # By the clock of the database, as its deadlines are.
+            made_at = await registered_at(http, path.rpartition("/")[0])
+            assert abs(datetime.now(UTC) - made_at) < timedelta(seconds=60)
 
             assert (401, None) == await sender.report()
             assert (200, seq + 1) == await sender.report(ahead_s=step_s)

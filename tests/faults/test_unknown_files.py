@@ -14,6 +14,7 @@ from botocore.stub import Stubber
 from moto import mock_aws
 
 from gateway.model import FileId
+from gateway.protocol.registration import Registration
 from gateway.store.files import Files
 from gateway.store.pool import Pool
 from lambdas import (
@@ -24,7 +25,6 @@ from lambdas import (
 )
 from local.events import EventRouter
 from tests.integration.conftest import INGEST_KEY, config_for, running_gateway
-from tests.unit.gateway.fakes import file_state
 from tests.unit.lambdas.standins import (
     AWS,
     BUCKET,
@@ -94,8 +94,9 @@ async def router():
 async def register(one_gateway):
     """Bring back what the database had lost."""
     config = one_gateway.config
+    said = Registration(name="clip.mov", content_type="video/quicktime", size=1_048_576)
     async with Pool(config.database_url, max_connections=2) as pool:
-        await Files(pool, config.silences).create(file_state(id=FileId(FILE_ID)))
+        await Files(pool, config.silences).create(FileId(FILE_ID), said)
 
 
 async def kept(router):
