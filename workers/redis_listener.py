@@ -51,7 +51,10 @@ MAX_CHANNELS = 1000
 """Of one command."""
 
 _FOREIGN = "%sREDIS_URL: a relay there hears another database than this gateway's"
-_LOST = "%sREDIS_URL: cannot be reached, so files are looked at, not rung: %s"
+_LOST = (
+    "%sREDIS_URL: cannot be reached, so files are looked at, not rung: %s; is the server"
+    " up, and may this machine connect to it?"
+)
 _UNHEARD = (
     "%sREDIS_URL: no relay is heard: `reelready relay` has to run, on the same one"
 )

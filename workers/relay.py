@@ -42,7 +42,10 @@ AWAY = (RedisError, OSError, TimeoutError)
 """What passes: the server is away, is a replica, is full, is starting."""
 
 _NO_SAFETY_LOOK_S = 86_400.0
-_AWAY = "%sREDIS_URL: cannot be used, so gateways look instead of being rung: %s"
+_AWAY = (
+    "%sREDIS_URL: cannot be used, so gateways look instead of being rung: %s; it has to"
+    " lead to a Redis or Valkey that is up and takes writes"
+)
 
 _log = logging.getLogger("reelready.relay")
 
