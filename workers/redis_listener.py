@@ -77,6 +77,22 @@ def connect(url: str) -> redis.Redis:
     )
 
 
+def beside(client: redis.Redis, host: str, port: int) -> redis.Redis:
+    """
+    Make a client like another one, of a second node of its cluster.
+
+    Args:
+        host: Empty where the node knows no name of itself: the same as the other's.
+    """
+    pool = client.connection_pool
+    place = {"port": port} | ({"host": host} if host else {})
+    return redis.Redis.from_pool(
+        redis.ConnectionPool(
+            connection_class=pool.connection_class, **pool.connection_kwargs | place
+        )
+    )
+
+
 class _Subscription(PubSub):
     """
     One that ends when its connection does.
