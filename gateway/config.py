@@ -312,7 +312,7 @@ class Config:
     redis_url: str = _setting(
         _redis_url,
         "",
-        about="Redis or Valkey; unset: none",
+        about="Redis or Valkey, any node of a cluster; unset: none",
         secret=True,
     )
     page_api_key: str = _setting(

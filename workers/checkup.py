@@ -25,8 +25,9 @@ from botocore.exceptions import BotoCoreError, ClientError
 from msgspec import Struct
 
 from gateway.config import PREFIX, Config
+from gateway.errors import UnavailableError
 from gateway.protocol import notification, relayed
-from gateway.store.pool import AWAY, POOLED, PRIMARY, why
+from gateway.store.pool import AWAY, POOLED, PRIMARY, Pool, why
 from workers.jobs import MISSING
 from workers.migrate import applied, migrations
 
@@ -41,6 +42,7 @@ MAX_SKEW_S = 30.0
 _DATABASE = f"{PREFIX}DATABASE_URL"
 _LISTEN = f"{PREFIX}LISTEN_DATABASE_URL"
 _REDIS = f"{PREFIX}REDIS_URL"
+_BUCKET = f"{PREFIX}BUCKET"
 PROBE = "reelready-doctor"
 """What is looked for, and the name of what is registered."""
 
@@ -105,7 +107,16 @@ def cause(error: BaseException) -> str:
 
 async def everything_behind(config: Config) -> AsyncIterator[Finding]:
     """Check what stands behind the gateway, one place after the other."""
-    for check in (_database, _doorbell, _relay, _storage, _conversions, _converter):
+    for check in (_database, _doorbell, _relay):
+        async for finding in _in_time(check, config):
+            yield finding
+    async for finding in aws_of_worker(config):
+        yield finding
+
+
+async def aws_of_worker(config: Config) -> AsyncIterator[Finding]:
+    """Check what a worker asks of AWS."""
+    for check in (_storage, _conversions, _converter):
         async for finding in _in_time(check, config):
             yield finding
 
@@ -272,15 +283,30 @@ async def _relay(config: Config) -> list[Finding]:
 
     from workers.redis_listener import connect  # noqa: PLC0415
 
+    is_another = False
     try:
-        async with connect(config.redis_url) as client, client.pubsub() as session:
+        async with (
+            connect(config.redis_url) as client,
+            client.pubsub() as session,
+            Pool(config.database_url, max_connections=1) as pool,
+        ):
             await session.subscribe(relayed.BEATS)
             async with asyncio.timeout(BEAT_LIMIT_S):
                 while True:
-                    said = await session.get_message(timeout=None)
-                    if said is not None and said["type"] == "message":
-                        return [fine(check, "a relay beats")]
+                    heard = await session.get_message(timeout=None)
+                    if heard is None or heard["type"] != "message":
+                        continue
+                    if relayed.beat_of(heard["data"]) == await pool.identity():
+                        return [fine(check, "a relay of this database beats")]
+                    is_another = True
+    except UnavailableError as error:
+        said = f"a relay beats, nobody knows of which database: {why(error)}"
+        return [wrong(check, said, f"{_DATABASE}: what is said of it above")]
     except TimeoutError:
+        if is_another:
+            said = f"only a relay of another database beats at {_REDIS}"
+            remedy = f"run `reelready relay` with this {_DATABASE}, or correct it"
+            return [wrong(check, said, remedy)]
         remedy = "run `reelready relay`, with the same settings as the gateways"
         return [wrong(check, f"no relay beats at {_REDIS}", remedy)]
     except (RedisError, OSError) as error:
@@ -305,13 +331,13 @@ async def _storage(config: Config) -> list[Finding]:
         remedy = "AWS_REGION and credentials: what `aws s3 ls` needs on this machine"
         return [wrong(check, cause(error), remedy)]
     if status == 404:  # noqa: PLR2004 - Not Found
-        remedy = f"{PREFIX}BUCKET and AWS_REGION: is it the bucket's name?"
+        remedy = f"{_BUCKET} and AWS_REGION: is it the bucket's name?"
         return [wrong(check, f"there is no bucket {bucket}", remedy)]
     findings = [
         wrong(
             check,
             f"{bucket}/{prefix} may not be looked into ({said['HTTPStatusCode']})",
-            f"allow s3:GetObject on {bucket}/{prefix}*",
+            f"{_BUCKET}: allow s3:GetObject on {bucket}/{prefix}*",
         )
         for prefix, said in objects.items()
         if said["HTTPStatusCode"] not in {200, 404}
@@ -345,15 +371,15 @@ def _of_bucket(check: str, bucket: str, status: int) -> Finding:
         return fine(check, f"objects of {bucket} can be looked for")
     if status == 403:  # noqa: PLR2004 - Forbidden
         remedy = (
-            f"allow s3:ListBucket on {bucket} and s3:GetObject on its objects: without"
-            " both, an upload that is missing looks like one that is forbidden"
+            f"{_BUCKET}: allow s3:ListBucket on {bucket} and s3:GetObject on its"
+            " objects: without both, an upload that is missing looks like one that is forbidden"
         )
         return wrong(check, f"{bucket} may not be looked into", remedy)
     if status in {301, 307, 400}:
         return wrong(
             check, f"{bucket} is in another region", "set AWS_REGION to its own"
         )
-    return wrong(check, f"{bucket} answers {status}", "look at the bucket")
+    return wrong(check, f"{bucket} answers {status}", f"{_BUCKET}: look at the bucket")
 
 
 async def _conversions(_: Config) -> list[Finding]:
@@ -378,7 +404,8 @@ async def _conversions(_: Config) -> list[Finding]:
         return [wrong(check, cause(error), "AWS_REGION and credentials")]
     if denied:
         said = next(iter(denied.values()))
-        return [wrong(check, said, f"allow {' and '.join(denied)}")]
+        remedy = f"AWS credentials: allow {' and '.join(denied)}"
+        return [wrong(check, said, remedy)]
     return [fine(check, "MediaConvert can be asked about jobs")]
 
 
@@ -393,7 +420,10 @@ async def _converter(config: Config) -> list[Finding]:
         async with _client("lambda") as functions:
             await functions.invoke(FunctionName=name, InvocationType="DryRun")
     except ClientError as error:
-        remedy = f"is it there, and is lambda:InvokeFunction on {name} allowed?"
+        remedy = (
+            f"{PREFIX}CONVERTER_FUNCTION: is it there, and is lambda:InvokeFunction on"
+            f" {name} allowed?"
+        )
         return [wrong(check, cause(error), remedy)]
     except (BotoCoreError, OSError, ValueError) as error:
         return [wrong(check, cause(error), "AWS_REGION and credentials")]

@@ -33,6 +33,7 @@ from gateway.store.expired import Expired
 from gateway.store.pool import Pool, expect_primary
 from gateway.store.silent import Silent, SilentFile
 from gateway.telemetry import start_logging
+from workers.checkup import Verdict, aws_of_worker
 from workers.janitor import Janitor
 from workers.migrate import note_schema
 from workers.sweeping import sweep_until
@@ -240,9 +241,18 @@ async def _work(config: Config) -> None:
             again=min(config.silence, AGAIN),
             longest=LONGEST_SILENCE * config.silence,
         )
+        noting = asyncio.create_task(_note_aws(config))
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(Reconciler(silent, upstream, append).run(stop))
             tasks.create_task(janitor.run(stop))
+        noting.cancel()
+
+
+async def _note_aws(config: Config) -> None:
+    """Say what AWS would refuse, before a file depends on it."""
+    async for one in aws_of_worker(config):
+        if one.verdict is Verdict.WRONG:
+            _log.warning("%s: %s: %s", one.check, one.said, one.remedy)
 
 
 def _is_late(file: SilentFile) -> bool:

@@ -51,7 +51,10 @@ MAX_CHANNELS = 1000
 """Of one command."""
 
 _FOREIGN = "%sREDIS_URL: a relay there hears another database than this gateway's"
-_LOST = "%sREDIS_URL: cannot be reached, so files are looked at, not rung: %s"
+_LOST = (
+    "%sREDIS_URL: cannot be reached, so files are looked at, not rung: %s; is the server"
+    " up, and may this machine connect to it?"
+)
 _UNHEARD = (
     "%sREDIS_URL: no relay is heard: `reelready relay` has to run, on the same one"
 )
@@ -71,6 +74,22 @@ def connect(url: str) -> redis.Redis:
         socket_timeout=SILENCE_LIMIT_S,
         retry=Retry(NoBackoff(), 0),
         client_name="reelready",
+    )
+
+
+def beside(client: redis.Redis, host: str, port: int) -> redis.Redis:
+    """
+    Make a client like another one, of a second node of its cluster.
+
+    Args:
+        host: Empty where the node knows no name of itself: the same as the other's.
+    """
+    pool = client.connection_pool
+    place = {"port": port} | ({"host": host} if host else {})
+    return redis.Redis.from_pool(
+        redis.ConnectionPool(
+            connection_class=pool.connection_class, **pool.connection_kwargs | place
+        )
     )
 
 

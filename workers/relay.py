@@ -20,7 +20,7 @@ from contextlib import asynccontextmanager, suppress
 
 import redis.asyncio as redis
 import uvloop
-from redis.exceptions import RedisError
+from redis.exceptions import MovedError, RedisError
 
 from gateway.config import PREFIX, Config
 from gateway.errors import ConfigError, UnavailableError
@@ -31,7 +31,7 @@ from gateway.store.pool import Pool, expect_primaries, why
 from gateway.telemetry import Metrics, start_logging
 from workers.listener import Listener
 from workers.migrate import note_schema
-from workers.redis_listener import connect
+from workers.redis_listener import beside, connect
 
 BEAT_INTERVAL_S = 1.0
 LEASE_MS = 5000
@@ -42,7 +42,10 @@ AWAY = (RedisError, OSError, TimeoutError)
 """What passes: the server is away, is a replica, is full, is starting."""
 
 _NO_SAFETY_LOOK_S = 86_400.0
-_AWAY = "%sREDIS_URL: cannot be used, so gateways look instead of being rung: %s"
+_AWAY = (
+    "%sREDIS_URL: cannot be used, so gateways look instead of being rung: %s; it has to"
+    " lead to a Redis or Valkey that is up and takes writes"
+)
 
 _log = logging.getLogger("reelready.relay")
 
@@ -62,7 +65,7 @@ class Relay:
         history: History,
         database: Callable[[], Awaitable[str]],
     ) -> None:
-        self._redis = client
+        self._named_redis = self._redis = client
         self._history = history
         self._database = database
         self._name = secrets.token_hex(8)
@@ -70,6 +73,7 @@ class Relay:
         self._named_at = -1
         self._losses = 0
         self._leads = False
+        self._others_may_hear = False
         self._was = ""
         self._rung: dict[FileId, Seq] = {}
         self._something_rang = asyncio.Event()
@@ -127,6 +131,11 @@ class Relay:
                 reason = why(error)
                 if self._is_news(reason):
                     _log.warning("no beat: %s", reason)
+            except MovedError as moved:
+                self._leads = False
+                # The lease is with another node of a cluster; each rings for all.
+                owner = beside(self._named_redis, moved.host, moved.port)
+                await self._use(owner)
             except AWAY as error:
                 self._leads = False
                 await self._lose(error)
@@ -138,13 +147,19 @@ class Relay:
             self._leads = False
             with suppress(*AWAY):
                 await self._redis.delete(relayed.lease(self._named))
+        await self._use(self._named_redis)
 
     async def _lose(self, error: BaseException) -> None:
-        """Let go of all connections: what ended one has ended the others."""
+        """Begin again with the named one."""
         if self._is_news("away"):
             _log.warning(_AWAY, PREFIX, str(error) or type(error).__name__)
+        await self._use(self._named_redis)
+
+    async def _use(self, client: redis.Redis) -> None:
+        """Let go of all connections: what ended one has ended the others."""
         with suppress(*AWAY):
             await self._redis.connection_pool.disconnect(inuse_connections=False)
+        self._redis = client
 
     def _is_news(self, what: str) -> bool:
         """Tell whether it was otherwise before; only then is it logged."""
@@ -160,6 +175,8 @@ class Relay:
         if leads and not self._leads:
             # Another one may have worked since.
             self._losses += 1
+        if leads:
+            self._others_may_hear = await self._has_others()
         self._leads = leads
         if leads:
             term = f"{self._name}-{self._losses}"
@@ -178,13 +195,26 @@ class Relay:
             return False
         return bool(await self._redis.pexpire(lease, LEASE_MS))
 
+    async def _has_others(self) -> bool:
+        """Whether what is published reaches servers whose subscribers ours does not count."""
+        async with self._redis.pipeline(transaction=False) as pipeline:
+            _ = pipeline.info("replication")
+            _ = pipeline.info("cluster")
+            replication, cluster = await pipeline.execute()
+        return bool(
+            replication.get("connected_slaves") or cluster.get("cluster_enabled")
+        )
+
     async def _ring_all(self, rung: dict[FileId, Seq]) -> dict[FileId, Seq]:
-        """Ring; returns the files whose events somebody wants as they are."""
+        """Ring; returns the files whose events somebody may want as they are."""
         async with self._redis.pipeline(transaction=False) as pipeline:
             for file_id, seq in rung.items():
                 _ = pipeline.publish(relayed.channel(file_id), str(seq))
             _ = pipeline.pubsub_numsub(*rung)
-            *_, numbers = await pipeline.execute()
+            _ = pipeline.pubsub_numpat()
+            *_, numbers, patterns = await pipeline.execute()
+        if patterns or self._others_may_hear:
+            return rung
         return {FileId(one): rung[FileId(one)] for one, number in numbers if number}
 
     async def _publish(self, wanted: dict[FileId, Seq]) -> None:

@@ -15,7 +15,7 @@ import aiohttp
 
 from bench.soak.deployed_proxy import DEPLOYED_PROXIES
 from bench.soak.ledger import Ledger, percentile
-from bench.soak.part import Figure, Outcome, Part, Size, at_most, none, told
+from bench.soak.part import Figure, Outcome, Part, Size, at_most, none
 from bench.soak.reporter import Reporter
 from bench.soak.stage import Stage
 from bench.soak.stock_proxy import STOCK_PROXIES, Proxy
@@ -26,6 +26,8 @@ _PROXIES = (*STOCK_PROXIES, *DEPLOYED_PROXIES)
 _EVENTS = 20
 _PAUSE_S = 0.1
 _LIMIT_S = 10.0
+_MEDIAN_S = 0.2
+"""A machine that is busy delays one event, not most of them."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,7 @@ class _Story:
         first_s, *events_s = self.streamed_s
         return [
             at_most(f"{name}: first byte, s", first_s, late_s),
-            told(f"{name}: median event, s", percentile(events_s, 0.5)),
+            at_most(f"{name}: median event, s", percentile(events_s, 0.5), _MEDIAN_S),
             at_most(f"{name}: slowest event, s", max(events_s), late_s),
             at_most(f"{name}: slowest answer to a poll, s", max(self.polled_s), late_s),
             none(f"{name}: cuts", len(self.cuts)),

@@ -87,6 +87,10 @@ _PAST_IT = (
     "%sDATABASE_URL leads to a transaction pooler that keeps no prepared"
     " statements: lead it past that, or let it keep them (max_prepared_statements)"
 )
+_AWAY_YET = (
+    "%s: cannot be used yet: %s; is the server up, and do its address, user and password"
+    " fit?"
+)
 
 _log = logging.getLogger("reelready.pool")
 
@@ -231,7 +235,7 @@ async def expect_primary(dsn: str, setting: str) -> None:
         ConfigError: It is a standby; naming the setting.
     """
     if away := await refuse_standby(dsn, setting):
-        _log.warning("%s: cannot be used yet: %s", setting, away)
+        _log.warning(_AWAY_YET, setting, away)
 
 
 async def refuse_standby(dsn: str, setting: str) -> str:

@@ -15,6 +15,8 @@ from contextlib import asynccontextmanager
 
 import asyncpg
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from bench.children import Children, free_port
 from bench.ours import Secrets, environment
@@ -48,9 +50,10 @@ async def children():
 
 
 @asynccontextmanager
-async def running(command, database_url, **settings):
+async def running(command, database_url, aws_url=None, **settings):
     """Run a program; gives what it logs, line by line, and ends it."""
     env = environment(Secrets.made(), database_url, free_port(), Terms(files=0))
+    env["AWS_ENDPOINT_URL"] = aws_url or "http://127.0.0.1:1"
     env |= {f"REELREADY_{name}": value for name, value in settings.items()}
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "gateway", command),
@@ -72,6 +75,21 @@ async def running(command, database_url, **settings):
         await process.communicate()
         raise
     assert 0 == process.returncode
+
+
+@asynccontextmanager
+async def refusing():
+    """An AWS that knows whoever asks, and allows nothing."""
+
+    async def refuse(request):
+        kind = {"x-amzn-ErrorType": "AccessDeniedException"}
+        said = {"Message": f"no {request.method}"}
+        return web.json_response(said, status=403, headers=kind)
+
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", refuse)
+    async with TestServer(app) as server:
+        yield str(server.make_url("/"))
 
 
 async def warned(lines):
@@ -123,8 +141,39 @@ async def test_a_database_that_refuses_us(database_url, command):
 
     assert (
         "REELREADY_DATABASE_URL: cannot be used yet: password authentication failed"
-        ' for user "reelready"'
+        ' for user "reelready"; is the server up, and do its address, user and'
+        " password fit?"
     ) == said
+
+
+async def test_a_worker_that_may_ask_nothing_of_aws(database_url):
+    async with (
+        refusing() as url,
+        running("worker", database_url, url, CONVERTER_FUNCTION="convert") as lines,
+    ):
+        storage, conversions, converter = [await warned(lines) for _ in range(3)]
+
+    assert (
+        "storage: reelready-bench may not be looked into: REELREADY_BUCKET: allow"
+        " s3:ListBucket on reelready-bench and s3:GetObject on its objects: without"
+        " both, an upload that is missing looks like one that is forbidden"
+    ) == storage
+    assert conversions.endswith(
+        "AWS credentials: allow mediaconvert:GetJob and mediaconvert:ListJobs and"
+        " mediaconvert:SearchJobs"
+    )
+    assert converter.endswith(
+        "REELREADY_CONVERTER_FUNCTION: is it there, and is lambda:InvokeFunction on"
+        " convert allowed?"
+    )
+
+
+async def test_a_worker_whose_aws_is_away(database_url):
+    async with running("worker", database_url) as lines:
+        said = [await warned(lines) for _ in range(2)]
+
+    assert ["storage", "conversions"] == [one.partition(":")[0] for one in said]
+    assert all(one.count("AWS_REGION and credentials") for one in said)
 
 
 @pytest.mark.parametrize("command", ["serve", "relay"])

@@ -329,7 +329,8 @@ def test_the_doctor_names_each_permission_that_is_missing(story, gone):
     said = [one for one in story.examined[gone] if one.verdict is Verdict.WRONG]
 
     if gone.action.startswith("mediaconvert:"):
-        assert [f"allow {gone.action}"] == [one.remedy for one in said]
+        remedy = f"AWS credentials: allow {gone.action}"
+        assert [remedy] == [one.remedy for one in said]
     else:
         place = gone.resource.rpartition(":")[2]
         assert f"{gone.action} on {place}" in said[0].remedy

@@ -19,6 +19,7 @@ from gateway.commands import doctor
 from tests.conversion import conversion
 from tests.integration.conftest import config_for
 from workers.checkup import MAX_SKEW_S, Verdict, everything_behind, skewed
+from workers.migrate import migrate
 from workers.relay import relaying
 
 pytestmark = pytest.mark.timeout(60)
@@ -89,6 +90,29 @@ async def test_all_is_well_where_all_is_well(database_url, aws):
         "converter": "skipped",
     } == verdicts(findings), "and the Postgres of the tests writes nothing to disk"
     assert 2 == sum(one.check == "clock" for one in findings), "Postgres' and S3's"
+
+
+async def test_a_relay_of_another_database_is_none(
+    database_url, empty_database_url, aws
+):
+    await migrate(empty_database_url)
+    async with Children() as children, redis_server(children) as redis:
+        ours = config_for(database_url, redis_url=redis.url)
+        async with relaying(config_for(empty_database_url, redis_url=redis.url)):
+            alone = await of("relay", await found(ours))
+            unknown = config_for("postgresql://a@127.0.0.1:1/b", redis_url=redis.url)
+            lost = await of("relay", await found(unknown))
+            async with relaying(ours):
+                beside = await of("relay", await found(ours))
+
+    assert (
+        Verdict.WRONG,
+        "only a relay of another database beats at REELREADY_REDIS_URL",
+    ) == (alone.verdict, alone.said)
+    assert "REELREADY_DATABASE_URL" in alone.remedy
+    assert Verdict.WRONG is lost.verdict
+    assert "REELREADY_DATABASE_URL" in lost.remedy
+    assert Verdict.FINE is beside.verdict
 
 
 async def test_a_schema_that_is_older_or_newer(empty_database_url, database_url, aws):

@@ -12,6 +12,7 @@ import redis.asyncio as redis_py
 
 from bench.children import Children
 from bench.peers.redis import redis as redis_server
+from bench.peers.redis import redis_cluster
 from gateway.protocol import relayed
 from gateway.store.pool import Pool
 from tests.integration.conftest import config_for
@@ -344,6 +345,96 @@ async def test_a_client_of_the_old_design_gets_each_event_whole(
         uploaded["type"],
         json.loads(uploaded["data"])["status"],
     )
+
+
+async def test_a_cluster_rings_by_any_of_its_nodes(
+    children, database_url, make_gateway
+):
+    """The lease has one node; who is led to another one gets there."""
+    async with AsyncExitStack() as leave:
+        enter = leave.enter_async_context
+        nodes = await enter(redis_cluster(children))
+        gateway = await enter(
+            make_gateway(database_url, redis_url=nodes[0].url, **QUIET)
+        )
+        client = await enter(redis_py.Redis.from_url(nodes[1].url))
+        old = await enter(client.pubsub(ignore_subscribe_messages=True))
+        for node in nodes:
+            async with relaying(config_for(database_url, redis_url=node.url)):
+                await until(hears(gateway))
+                file_id = await gateway.new_file()
+                await old.subscribe(file_id)
+                path = f"/v1/files/{file_id}/events"
+                async with gateway.open_stream(path) as frames:
+                    await anext(frames)
+                    # Its own subscription is confirmed, and looked at, by then.
+                    await asyncio.sleep(0.5)
+                    before = await looks(gateway)
+                    await gateway.report(file_id, "uploaded")
+                    assert "2" == (await anext(frames)).id
+                    assert before == await looks(gateway), "it rang"
+                async with asyncio.timeout(5):
+                    whole = await anext(old.listen())
+                assert "uploaded" == json.loads(whole["data"])["status"]
+            await until(is_deaf(gateway))
+
+
+async def test_a_relay_follows_its_lease_through_a_cluster(
+    children, database_url, make_gateway, caplog
+):
+    async with AsyncExitStack() as leave:
+        enter = leave.enter_async_context
+        nodes = await enter(redis_cluster(children))
+        gateway = await enter(
+            make_gateway(database_url, redis_url=nodes[0].url, **QUIET)
+        )
+        clients = [
+            await enter(redis_py.Redis.from_url(node.url, decode_responses=True))
+            for node in nodes
+        ]
+        await enter(relaying(config_for(database_url, redis_url=nodes[0].url)))
+        await until(hears(gateway))
+        (owner,) = [one for one in clients if await one.keys("reelready/relay/*")]
+        (lease,) = await owner.keys("reelready/relay/*")
+        (other, *_) = [one for one in clients if one is not owner]
+        slot = await owner.execute_command("CLUSTER KEYSLOT", lease)
+        name = await other.execute_command("CLUSTER MYID")
+        await other.execute_command(f"CLUSTER SETSLOT {slot} NODE {name}")
+        await owner.delete(lease)
+        await owner.execute_command(f"CLUSTER SETSLOT {slot} NODE {name}")
+
+        async def has_moved():
+            return await other.exists(lease)
+
+        await until(has_moved)
+        file_id = await gateway.new_file()
+        async with gateway.open_stream(f"/v1/files/{file_id}/events") as frames:
+            await anext(frames)
+            await until(hears(gateway))
+            await gateway.report(file_id, "uploaded")
+            async with asyncio.timeout(2):
+                assert "2" == (await anext(frames)).id
+    assert "cannot be used" not in caplog.text
+
+
+async def test_who_subscribes_at_a_replica_gets_each_event_whole(
+    relay, behind_redis, children, server
+):
+    async with (
+        redis_server(children) as replica,
+        redis_py.Redis.from_url(replica.url) as client,
+        client.pubsub(ignore_subscribe_messages=True) as old,
+    ):
+        await replica.follow(server)
+        async with relay(), behind_redis() as gateway:
+            await until(hears(gateway))
+            file_id = await gateway.new_file()
+            await old.subscribe(file_id)
+            await gateway.report(file_id, "uploaded")
+            async with asyncio.timeout(5):
+                whole = await anext(old.listen())
+
+    assert "uploaded" == json.loads(whole["data"])["status"]
 
 
 async def test_a_file_that_nobody_waits_for_stays_for_a_while(

@@ -6,6 +6,8 @@ import pytest
 from bench.server import Running, get
 from bench.soak.churn import State, judged
 from bench.soak.crowd import ROLES, Client, Crowd, _poll
+from bench.soak.part import Size
+from bench.soak.proxies import _PLANS, _PROXIES, _Story
 
 BASE = State(
     at_s=60.0,
@@ -105,3 +107,21 @@ def test_a_poll_is_the_request_of_a_stream_that_does_not_want_one():
     assert get(
         "/v1/files/f-1/events?after=7&wait=15", "Accept: */*"
     ) + b"\r\n" == _poll(stream, after=7)
+
+
+@pytest.mark.parametrize(
+    ("delays_s", "named"),
+    [
+        ([0.1] * 20 + [1.9], []),
+        ([1.0] * 21, ["median event"]),
+        ([0.1] * 20 + [2.1], ["slowest event"]),
+    ],
+)
+def test_a_proxy_that_delays_events_is_named(delays_s, named):
+    story = _Story(_PROXIES[0], _PLANS[Size.SHORT], reporter=None)
+    story.streamed_s = [0.1, *delays_s]
+    story.polled_s = [0.1]
+
+    missed = [figure.what for figure in story.figures() if not figure.holds]
+
+    assert [f"{_PROXIES[0].name}: {what}, s" for what in named] == missed
