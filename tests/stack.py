@@ -214,6 +214,9 @@ class Stack:
             )
             failed = config["DestinationConfig"]["OnFailure"]["Destination"]
             yield Call(role, "sqs:SendMessage", failed)
+            if function["TracingConfig"]["Mode"] == "Active":
+                yield Call(role, "xray:PutTraceSegments", "*")
+                yield Call(role, "xray:PutTelemetryRecords", "*")
         for name, rule in self.of_type("AWS::Events::Rule").items():
             by = frozenset({("aws:sourcearn", self.arn(name))})
             for target in rule["Targets"]:

@@ -324,6 +324,25 @@ def test_the_doctor_finds_all_of_it(story):
     assert not [key for key in story.written if checkup.PROBE in key]
 
 
+def test_the_page_shows_what_the_doctor_says(story):
+    """
+    But for names.
+    """
+    page = (ROOT / "docs" / "aws.md").read_text()
+    lines = re.findall(r"^ok +(\w+) +(.+)$", page, re.MULTILINE)
+    found = [(one.check, one.said) for one in story.examined[None]]
+
+    assert {anonymous(*one) for one in found} == {
+        anonymous(*one) for one in lines if one[0] in AWS
+    }
+
+
+def anonymous(check: str, said: str) -> tuple[str, str]:
+    """Leave out whose it is."""
+    said = re.sub(r"-[0-9A-Fa-f]{12}\b", "", said)
+    return check, re.sub(r"https?://\S+", "", said).lower()
+
+
 @pytest.mark.parametrize("gone", OURS, ids=titled)
 def test_the_doctor_names_each_permission_that_is_missing(story, gone):
     said = [one for one in story.examined[gone] if one.verdict is Verdict.WRONG]

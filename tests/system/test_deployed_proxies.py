@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
+from yarl import URL
 
 from bench.children import free_port, listening
 from bench.soak.browser import chromium, open_tab
@@ -28,6 +29,15 @@ from bench.soak.tcp_proxy import TcpProxy
 TABS = 20
 LIMIT_S = 60
 GUEST = "127.0.0.9"
+METRICS = (
+    "/metrics",
+    "/metrics?x",
+    "/%6Detrics",
+    "/%6D%65%74%72%69%63%73",
+    "/metric%73",
+)
+"""Spellings that the gateway's router takes for the same."""
+
 SETTINGS = {
     "ACCESS_LOG": "on",
     "TRUSTED_PROXIES": "127.0.0.1",
@@ -86,8 +96,17 @@ async def told(url, file, address, **headers):
 async def status(url, address):
     """Ask for something from an address of ours."""
     connector = aiohttp.TCPConnector(ssl=False, local_addr=(address, 0))
-    async with aiohttp.ClientSession(connector=connector) as http, http.get(url) as one:
+    exactly = URL(url, encoded=True)
+    async with (
+        aiohttp.ClientSession(connector=connector) as http,
+        http.get(exactly) as one,
+    ):
         return one.status
+
+
+async def statuses_of_metrics(url):
+    """Ask for the metrics, however they are spelled."""
+    return {await status(f"{url}{spelled}", GUEST) for spelled in METRICS}
 
 
 def logged(stage):
@@ -160,8 +179,9 @@ async def test_twenty_tabs_of_one_host_follow_and_are_told_apart():
 
         # What is for inside stays there, and no log has a credential.
         await context.close()
+        assert {200} == await statuses_of_metrics(f"http://127.0.0.1:{stage.port}")
         for one in proxies:
-            assert 404 == await status(f"{one.url}/metrics", GUEST)
+            assert {404} == await statuses_of_metrics(one.url)
             logs = one.logs()
             assert path in logs
             assert not [token for _, token in files if token in logs]
@@ -193,6 +213,7 @@ async def test_a_balancer_leads_to_a_machine_that_is_ready_and_else_to_any():
         await until(lambda: all_answer(past, times=1))
         await until(lambda: all_answer(through))
         assert {"one", "two"} == set(re.findall(r" gateway/(one|two) ", stand.logs()))
+        assert {404} == await statuses_of_metrics(stand.url)
 
         async with postgres.black_hole():
             # One that is cut off gets nobody.

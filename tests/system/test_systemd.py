@@ -142,6 +142,19 @@ def test_all_are_locked_in_as_the_gateway_is(service):
     assert sandbox(GATEWAY) == sandbox(service)
 
 
+def offered(service):
+    """Secrets that are handed on once somebody uncomments them."""
+    lines = r"^#((?:LoadCredential|Environment)=.*)$"
+    return re.findall(lines, (UNITS / service).read_text(), re.MULTILINE)
+
+
+@pytest.mark.config
+@pytest.mark.parametrize("service", [WORKER, RELAY])
+def test_all_offer_what_the_gateway_does(service):
+    assert 4 == len(offered(GATEWAY))
+    assert offered(GATEWAY) == offered(service)
+
+
 @pytest.mark.timeout(120)
 async def test_a_machine_serves_restarts_and_recovers(open_folder, secrets):
     port = free_port()
@@ -181,6 +194,17 @@ async def test_a_machine_serves_restarts_and_recovers(open_folder, secrets):
         environment = await machine.show(GATEWAY, "Environment")
         assert "DATABASE_URL_FILE" in environment
         assert not [one for one in secrets.values() if one in environment]
+
+        # So is the way past a pooler, once its lines are taken.
+        past_a_pooler = open_folder / "etc/secrets/listen-database-url"
+        past_a_pooler.write_text("nowhere")
+        lines = [one for one in offered(GATEWAY) if "listen-database-url" in one]
+        await machine.edit(GATEWAY, moved("\n".join(["[Service]", *lines])))
+        with pytest.raises(RunError, match="Error: REELREADY_LISTEN_DATABASE_URL: "):
+            await machine.systemctl("restart", GATEWAY)
+        past_a_pooler.write_text(secrets["database-url"])
+        await machine.systemctl("start", GATEWAY)
+        await until_it_hears(url)
 
         # It drains when it is told to go.
         await machine.systemctl("stop", SOCKET, GATEWAY, WORKER)

@@ -1,7 +1,7 @@
 """docs/aws.md names what is there: parameters, outputs, and AWS's own commands."""
 
+import json
 import re
-import shlex
 import subprocess
 from pathlib import Path
 
@@ -60,11 +60,91 @@ def test_the_tables_have_every_parameter_and_every_output():
     assert set(template["Outputs"]) == cells("output")
 
 
-def test_the_deployment_gives_what_has_no_default():
-    (overrides,) = re.findall(r"--parameter-overrides (.*)", code())
-    given = dict(word.split("=", 1) for word in shlex.split(overrides))
+def test_the_deployments_give_what_has_no_default_then_the_secret_alone():
+    """
+    By standard input, in a form that ``aws cloudformation deploy`` takes.
+    """
+    inputs = re.findall(
+        r"--parameter-overrides file:///dev/stdin <<END\n(.*?)\nEND\n",
+        code(),
+        re.DOTALL,
+    )
+    given = [dict(one.split("=", 1) for one in json.loads(text)) for text in inputs]
 
-    assert set(NEEDED) == set(given)
+    assert [set(NEEDED), {"IngestSecret"}] == list(map(set, given))
+    assert 3 == code().count("aws cloudformation deploy ")
+
+
+NEW_SHELL, FIRST_DAY = re.findall(
+    r"^```sh\n(.*?)^```$", STEP.search(TEXT)[2], re.DOTALL | re.MULTILINE
+)
+CHANGING = TEXT.partition("\n## Changing, and going\n")[2].partition("\n## ")[0]
+
+
+def names(shell):
+    """Variables and functions that a piece of shell defines, and those it uses."""
+    defined = set(re.findall(r"^ *(\w+)(?:=|\(\) )", shell, re.MULTILINE))
+    defined |= set(re.findall(r"\bfor (\w+) in", shell))
+    used = set(re.findall(r"\$\{?#?([A-Za-z_]\w*)", shell))
+    return defined, used | set(
+        re.findall(r"\b(output|machine|secret)\b(?! *\()", shell)
+    )
+
+
+def test_a_new_shell_has_all_that_changing_needs_and_makes_no_secret():
+    there, _ = names(NEW_SHELL)
+    blocks = re.findall(r"^```sh\n(.*?)^```$", CHANGING, re.DOTALL | re.MULTILINE)
+
+    assert 5 == len(blocks)
+    for block in blocks:
+        defined, used = names(block)
+        assert used <= there | defined
+    assert "SECRET" not in NEW_SHELL
+    assert "KEY" not in NEW_SHELL
+    assert {"INGEST_SECRET", "API_KEY"} <= names(FIRST_DAY)[0]
+
+
+def test_a_block_can_be_pasted_into_zsh():
+    """
+    Which knows no comments while somebody types, has a HOST of its own, and is
+    what a Mac comes with, where there is no getent.
+    """
+    ours = "\n".join(
+        block
+        for number, body in (*steps().items(), (0, TEXT.partition("\n## When ")[2]))
+        if number != ON_THE_MACHINE
+        for block in re.findall(r"^```sh\n(.*?)^```$", body, re.DOTALL | re.MULTILINE)
+    )
+
+    assert [] == re.findall(r"(?:^|\s)#.*", code())
+    assert [] == re.findall(r"\bHOST\b|\bgetent\b", ours)
+
+
+ON_THE_MACHINE = 7
+"""The step whose blocks are for a Debian's bash."""
+
+SECRET = re.compile(
+    r"\$(?:INGEST_SECRET|API_KEY|PASSWORD|URL)\b|cat /etc/reelready/sec"
+)
+
+
+@pytest.mark.parametrize("document", ["aws", "deploying", "operating"])
+def test_no_secret_is_an_argument(document):
+    """
+    `ps` shows those to everybody, and sudo logs them; ``echo`` is the shell's own.
+    """
+    text = (ROOT / "docs" / f"{document}.md").read_text()
+    shell = "".join(re.findall(r"^```sh\n(.*?)^```$", text, re.DOTALL | re.MULTILINE))
+    shell = re.sub(r"<<END\n.*?\nEND\n", "\n", shell, flags=re.DOTALL)
+    shell = shell.replace("\\\n", " ")
+    given = re.sub(r"\b\w+=(?:\$\([^)]*\)|\S*)|(?:echo|printf) [^|>]*[|>]", "", shell)
+
+    assert SECRET.search(shell)
+    assert [] == [
+        line
+        for line in given.splitlines()
+        if SECRET.search(line) and "| sha256sum" not in line
+    ]
 
 
 def test_the_settings_shown_are_those_of_the_output():
@@ -120,11 +200,14 @@ def test_the_machine_is_set_up_as_any_other():
     """
     But for secrets and settings, which step 6 brings.
     """
-    there, *ours, back = TYPED_AND_SEEN.findall(steps()[7])
+    there, *ours, doctor, back = TYPED_AND_SEEN.findall(steps()[7])
     others = steps(DEPLOYING)
 
     assert there.startswith("```sh\nmachine\n")
     assert back.startswith("```sh\nexit\n")
+    typed = doctor.partition("```\n\n")[0]
+    assert typed.endswith("\nhere doctor\n")
+    assert typed in DEPLOYING
     assert ours == [
         block
         for number in (1, 2, 3, 4, 6, 7)

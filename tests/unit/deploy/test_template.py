@@ -17,7 +17,7 @@ from lambdas.settings import (
 )
 from local.environment import Endpoints, lambda_environment
 from local.event_pattern import check_pattern, matches
-from tests.stack import NEEDED, Stack, expanded
+from tests.stack import NEEDED, Stack, expanded, refused, unused
 
 pytestmark = pytest.mark.config
 
@@ -267,6 +267,22 @@ def test_alarms_go_to_an_address_only_if_there_is_one():
     assert "a@b.c" == one["Endpoint"]
 
 
+@pytest.mark.parametrize(
+    ("tracing", "mode"), [("off", "PassThrough"), ("on", "Active")]
+)
+def test_traces_begin_at_the_functions_if_they_are_asked_for(tracing, mode):
+    stack = Stack(Tracing=tracing)
+    functions = stack.of_type("AWS::Lambda::Function").values()
+    traced = [one for one in stack.grants() if one.action.startswith("xray:")]
+    done = [one for one in stack.implied() if one.action.startswith("xray:")]
+
+    assert [mode] * 2 == [one["TracingConfig"]["Mode"] for one in functions]
+    assert (tracing == "on") is bool(traced)
+    assert ([], []) == (refused(done, traced), unused(done, traced))
+    roles = {stack.named(one["Role"]) for one in functions}
+    assert {one.principal for one in traced} <= roles
+
+
 PARAMETERS = expanded()["Parameters"]
 
 
@@ -336,6 +352,7 @@ def takes(parameter, value):
         ("StatusUpdateSeconds", ["10", "600"], ["5", "61", ""]),
         ("LogRetentionDays", ["30", "731"], ["0", "31"]),
         ("PriceClass", ["PriceClass_200"], ["200"]),
+        ("Tracing", ["off", "on"], ["", "Active"]),
     ],
 )
 def test_a_wrong_parameter_is_refused_by_a_line_that_names_it(parameter, good, bad):
