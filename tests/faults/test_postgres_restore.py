@@ -78,7 +78,9 @@ async def test_whoever_has_seen_what_the_backup_lacks_is_reset(
 async def test_a_database_moves_as_the_page_says(make_database, database_url, tmp_path):
     page = (ROOT / "docs/operating.md").read_text("utf-8")
     [typed] = re.findall(
-        r'^(export PGPASSWORD.* -f dump\.sql "\$TO") &&$', page, re.DOTALL | re.MULTILINE
+        r'^(export PGPASSWORD.* -f dump\.sql "\$TO") &&$',
+        page,
+        re.DOTALL | re.MULTILINE,
     )
     old = "sudo -u postgres pg_dump --no-owner --no-privileges reelready"
     assert old in typed
