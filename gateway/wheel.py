@@ -4,8 +4,9 @@ One timer for everybody: heartbeats, waits, ages, deadlines.
 A waiting client costs a place in a list, not a timer.  Time is cut into ticks;
 an entry is called in the tick it asked for, never early.  An entry that asked
 again, or left, is still in its old list and passed over there, so putting and
-dropping cost nothing but that, until most places are such.  Between ticks that somebody waits for the wheel
-sleeps: waking up costs more than a call.
+dropping cost nothing but that; when most places are such, they are cleared.
+Between ticks that somebody waits for the wheel sleeps: waking up costs more than
+a call.
 """
 
 import asyncio
