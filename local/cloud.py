@@ -19,7 +19,7 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-from gateway.config import Config
+from gateway.config import PREFIX, Config
 from local.bucket import deploy_bucket
 from local.child import Child
 from local.data_folder import DataFolder, opened
@@ -123,7 +123,7 @@ class _Cloud:
         )
         async with asyncio.TaskGroup() as both:
             database_url = both.create_task(self._start_database())
-            endpoints = both.create_task(self._start_aws())
+            endpoints = both.create_task(self._start_aws(environ))
         env = gateway_environment(
             environ,
             endpoints.result(),
@@ -157,7 +157,7 @@ class _Cloud:
         await _migrate(url)
         return url
 
-    async def _start_aws(self) -> Endpoints:
+    async def _start_aws(self, environ: Mapping[str, str]) -> Endpoints:
         router = EventRouter(faults=self._settings.faults)
         s3_socket = self._s3_socket()
         self._folder.keep_s3_port(s3_socket.getsockname()[1])
@@ -182,7 +182,9 @@ class _Cloud:
             gateway_port=self.port, s3_url=s3_url, mediaconvert_url=mediaconvert_url
         )
         async with asyncio.TaskGroup() as both:
-            both.create_task(deploy_bucket(s3_url, origins=_origins(self.port)))
+            both.create_task(
+                deploy_bucket(s3_url, origins=_origins(self.port, environ))
+            )
             both.create_task(self._leave.enter_async_context(mediaconvert))
         lambda_url = await self._start_functions(router, endpoints)
         return replace(endpoints, lambda_url=lambda_url)
@@ -308,8 +310,14 @@ async def _background(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
         await asyncio.wait([task])
 
 
-def _origins(port: int) -> list[str]:
-    return [f"http://{LOOPBACK}:{port}", f"http://localhost:{port}"]
+def _origins(port: int, environ: Mapping[str, str]) -> list[str]:
+    """Name whose pages may upload and play: the gateway's own, and whose it lets read."""
+    others = environ.get(f"{PREFIX}ALLOWED_ORIGINS", "").split(",")
+    return [
+        f"http://{LOOPBACK}:{port}",
+        f"http://localhost:{port}",
+        *filter(None, map(str.strip, others)),
+    ]
 
 
 def _door(wanted: int) -> socket.socket:

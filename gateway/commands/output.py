@@ -13,6 +13,7 @@ import msgspec
 from rich.console import Console
 
 from gateway.client import RefusedError
+from gateway.errors import UnavailableError
 from gateway.model import FileState, Phase, Status
 
 _UNSAFE = re.compile(
@@ -62,6 +63,8 @@ def why(error: Exception) -> str:
     text = clean(" ".join(str(error).split()))
     if isinstance(error, RefusedError) and error.status == _UNAUTHORIZED:
         return f"{text} (--api-key, REELREADY_API_KEY)"
+    if isinstance(error, UnavailableError) and isinstance(error.__cause__, OSError):
+        return f"{text} (--url, REELREADY_URL)"
     return text
 
 

@@ -9,7 +9,9 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from urllib.error import HTTPError
 from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -278,6 +280,20 @@ def test_what_the_gateway_is_told_wrongly_it_names_in_one_line():
 
     said = "REELREADY_PORT: 'x' is not a whole number from 0 to 65535\n"
     assert (2, said) == (refused.returncode, refused.stderr)
+
+
+def test_pages_of_an_allowed_origin_may_upload_and_play(start_cloud):
+    origin = "http://localhost:5173"
+    cloud = start_cloud(
+        env={"REELREADY_ALLOWED_ORIGINS": f"https://a.example, {origin}"}
+    )
+    url = cloud.ask("v1/files", NEW_FILE)["upload"]["url"]
+    asks = {"Origin": origin, "Access-Control-Request-Method": "PUT"}
+
+    with urlopen(Request(url, headers=asks, method="OPTIONS")) as answer:
+        assert origin == answer.headers["Access-Control-Allow-Origin"]
+    with pytest.raises(HTTPError, match="403"):
+        urlopen(Request(url, headers=asks | {"Origin": "http://b"}, method="OPTIONS"))
 
 
 def s3_port(cloud) -> int:

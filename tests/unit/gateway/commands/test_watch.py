@@ -72,6 +72,7 @@ async def test_a_gateway_that_is_not_there_is_said_at_once(reelready):
 
     assert 1 == result.exit_code
     assert result.stderr.startswith(f"Error: f-1: {url} cannot be reached")
+    assert result.stderr.endswith("(--url, REELREADY_URL)\n")
     assert 1 == result.stderr.count("\n")
 
 
