@@ -30,19 +30,19 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # Started by a shell in the background, we and what we start would not be told.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-ALONE = ("integration", "system", "faults")
+ALONE = ("system", "faults")
 """
-Folders whose tests start processes and look at clocks: they come after all others, one
-after the other ...
+Folders whose tests run browsers and services and look at clocks: they come after all
+others, one after the other ...
 """
 
 BESIDE = (
-    "test_aws_",
+    "test_cli",
     "test_docker",
-    "test_lambda",
-    "test_mediaconvert",
-    "test_openapi",
-    "test_s3_",
+    "test_faults_",
+    "test_local_",
+    "test_main_job",
+    "test_readme",
 )
 """... but for these modules of them, which only take time."""
 
@@ -56,7 +56,7 @@ def turn(module: str) -> int:
     return ALONE.index(folder) + 1 if folder in ALONE and not is_beside else 0
 
 
-class UnitsFirst(LoadScopeScheduling):
+class AloneLast(LoadScopeScheduling):
     """
     Modules that can be run beside each other, then all others in one process.
 
@@ -70,10 +70,10 @@ class UnitsFirst(LoadScopeScheduling):
 
 
 @pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> UnitsFirst:
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> AloneLast:
     """Take the place of whatever `--dist` names."""
     config.option.loadscopereorder = False
-    return UnitsFirst(config, log)
+    return AloneLast(config, log)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
