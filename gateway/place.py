@@ -56,9 +56,16 @@ class Place:
             writer.write(generate_latest(registry) + b"# EOF\n")
             writer.close()
 
+        is_orphan = False
+
+        def orphaned() -> None:
+            nonlocal is_orphan
+            is_orphan = True
+            on_orphaned()
+
         loop = asyncio.get_running_loop()
         server = await asyncio.start_unix_server(tell, self._path)
-        loop.add_reader(self._parent, on_orphaned)
+        loop.add_reader(self._parent, orphaned)
         self._parent.send(READY)
         living = asyncio.create_task(self._live())
         # Of a terminal, or meant for the parent: it has no part for us.
@@ -70,6 +77,10 @@ class Place:
             loop.remove_reader(self._parent)
             self._path.unlink(missing_ok=True)
             server.close()
+            if is_orphan:
+                # The folder was its parent's; the last of them takes it away.
+                with suppress(OSError):
+                    self._folder.rmdir()
 
     async def metrics(self) -> bytes:
         """Give the metrics of all that answer in time, each labelled `process`."""

@@ -39,17 +39,23 @@ def log(stage):
     return stage.children.log("gateway").read_text()
 
 
-async def test_all_of_them_end_with_their_parent():
+async def test_all_of_them_end_with_their_parent_and_leave_nothing(
+    monkeypatch, open_folder
+):
+    monkeypatch.setenv("TMPDIR", str(open_folder))
     async with Stage(keeps_socket=False) as stage:
         await stage.start_gateway(SERVE, is_talking=True)
         await stage.ready()
         await until(lambda: len(children(stage)) == 2)
         await until(lambda: "2 processes serve" in log(stage))
         left = children(stage)
+        assert list(open_folder.glob("reelready-*/*.*"))
 
         os.kill(stage.gateway.pid, signal.SIGKILL)
 
         await until(lambda: not any(map(alive, left)))
+        assert not list(open_folder.glob("reelready-*/*.*"))
+        assert not [one for one in open_folder.iterdir() if not list(one.iterdir())]
 
 
 async def test_what_does_not_start_takes_nobodys_place(tmp_path):
