@@ -7,6 +7,7 @@ much later it was recorded here, never used to sort.
 
 import asyncio
 from datetime import datetime, timedelta
+from http import HTTPStatus
 from typing import Any
 
 import click
@@ -15,7 +16,7 @@ from msgspec import Struct
 from rich.table import Table
 from rich.text import Text
 
-from gateway.client import Client, NotAGatewayError
+from gateway.client import Client, NotAGatewayError, RefusedError
 from gateway.commands import output
 from gateway.commands.where import with_client
 from gateway.model import LEAP, FileState
@@ -67,7 +68,12 @@ def explain(file_id: str, client: Client) -> None:
 
 async def _history(client: Client, file_id: str) -> dict[str, Any]:
     async with client:
-        return await client.history(file_id)
+        try:
+            return await client.history(file_id)
+        except RefusedError as error:
+            if error.status != HTTPStatus.NOT_FOUND:
+                raise
+            raise click.ClickException(f"{file_id}: {output.why(error)}") from error
 
 
 def _table(events: list[StoryEvent], *, narrow: bool) -> Table:

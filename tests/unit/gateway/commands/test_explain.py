@@ -80,7 +80,10 @@ async def test_a_failure_is_told(gateway, on_terminal):
 
 @pytest.mark.parametrize(
     ("file_id", "said"),
-    [("f-404", "there is no such file"), ("../x", "id: '../x' is not a file id")],
+    [
+        ("f-404", "f-404: there is no such file"),
+        ("../x", "id: '../x' is not a file id"),
+    ],
 )
 async def test_an_unknown_file_is_one_line(gateway, reelready, file_id, said):
     result = await reelready("explain", file_id, REELREADY_URL=gateway.url)
