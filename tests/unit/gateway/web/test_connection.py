@@ -4,7 +4,7 @@ import asyncio
 import re
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from gateway.web import connection as connections
@@ -273,6 +273,11 @@ def mutated(draw):
     return bytes(raw)
 
 
+LIMITS_S = (
+    connections.BODY_DEADLINE_S,
+    connections.LINGER_S,
+    connections.FLUSH_LIMIT_S,
+)
 STEPS = st.one_of(
     mutated(),
     mutated(),
@@ -283,6 +288,7 @@ STEPS = st.one_of(
 
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow])
+@example(steps=["full", post()[:-5]], ending="close")
 @given(steps=st.lists(STEPS, max_size=12), ending=st.sampled_from(["lost", "close"]))
 def test_no_bytes_in_any_order_break_a_connection(steps, ending):
     async def play():
@@ -300,7 +306,8 @@ def test_no_bytes_in_any_order_break_a_connection(steps, ending):
             else:
                 rooms.hub.drain()
                 rooms.door.retire()
-                rooms.wheel.pass_s(connections.LINGER_S + connections.FLUSH_LIMIT_S + 1)
+                for limit_s in LIMITS_S:
+                    rooms.wheel.pass_s(limit_s + 1)
             await settle()
             handed_over = bool(rooms.cold)
 
