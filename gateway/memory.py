@@ -22,8 +22,10 @@ from pathlib import Path
 from gateway.telemetry import Metrics
 
 SAMPLE_S = 0.5
+CLOSE_SAMPLE_S = 0.1
+"""When half is in use: what many at once can take in that time must still be there."""
 FULL_SHARE = 0.8
-"""Nobody else may wait."""
+"""Nobody else may wait, and who is answered must take it soon."""
 SHORT_SHARE = 0.95
 """No reports are taken either."""
 
@@ -88,7 +90,8 @@ class Memory:
         """Look again and again until cancelled."""
         while True:
             self.look()
-            await asyncio.sleep(SAMPLE_S)
+            half = self.used_share > 0.5  # noqa: PLR2004 - that is what a half is
+            await asyncio.sleep(CLOSE_SAMPLE_S if half else SAMPLE_S)
 
     def look(self) -> None:
         """Look once."""

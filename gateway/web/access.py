@@ -53,6 +53,11 @@ class Access:
         """Whether waiting clients are limited by address."""
         return self._config.max_subscribers_per_ip > 0
 
+    @property
+    def is_memory_full(self) -> bool:
+        """Whether little is left for whoever does not take what it asked for."""
+        return self._memory.full
+
     def come(self, address: str) -> None:
         """Count one more that waits."""
         if self.counts:
@@ -140,10 +145,10 @@ class Access:
             yield "draining"
         if len(hub) >= config.max_subscribers:
             yield "subscribers"
-        if request.in_reserve:
-            yield "files"
         if self._memory.full:
             yield "memory"
+        if request.in_reserve:
+            yield "files"
         if of_address and self._waiting[site(request.remote)] >= of_address:
             yield "address"
         if of_file and any(hub.waiting_for(one) >= of_file for one in file_ids):

@@ -182,8 +182,9 @@ class Connection(Timed, asyncio.Protocol):
 
     @property
     def is_being_answered(self) -> bool:
-        """Whether a request is all there, and its answer is not."""
-        return self._busy and not self._unread
+        """Whether a request is all there, and its answer is not written."""
+        is_open = self._transport is not None and not self._transport.is_closing()
+        return self._busy and not self._unread and is_open
 
     # What routes and parked clients do.
 
@@ -285,6 +286,10 @@ class Connection(Timed, asyncio.Protocol):
             return False
         head = self._received[: end + len(http.END_OF_HEAD)]
         request = http.parse_head(bytes(head))
+        if not self._in_reserve and self._door.takes_reserve(self):
+            self._in_reserve = True
+            if self._transport is None or self._transport.is_closing():
+                return False
         match = _PATH.fullmatch(request.path)
         if match is None or _is_preflight(request):
             # aiohttp would refuse it and keep the connection, which then serves

@@ -127,17 +127,18 @@ class Door:
             self._answered[route, status] = answered
         answered.inc()
 
-    def takes_reserve(self, connection: Connection, number: int) -> bool:
+    def takes_reserve(self, connection: Connection, number: int = 0) -> bool:
         """
-        Tell whether a new connection stands in the reserve.
+        Tell whether a connection stands in the reserve: of files, or of memory.
 
-        Whoever does not ask there makes room for the next one.
+        Whoever does not ask there, or does not take its answer, makes room for the
+        next one.
 
         Args:
-            number: Of its descriptor.  The kernel gives the lowest that is free,
-                so at least as many are open, whatever for (POSIX, "open").
+            number: Of its descriptor, if it is new.  The kernel gives the lowest that
+                is free, so at least as many are open, whatever for (POSIX, "open").
         """
-        if number < self.first_reserved:
+        if number < self.first_reserved and not self.access.is_memory_full:
             return False
         self._guests[connection] = None
         most = self.last_file - self.first_reserved
@@ -224,6 +225,6 @@ def _files() -> tuple[int, int]:
     """Find the descriptors where the reserve begins, and where its last third."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if limit == resource.RLIM_INFINITY:
-        return sys.maxsize, sys.maxsize
+        limit = sys.maxsize
     reserved = min(RESERVED_FILES, limit // 4)
     return limit - reserved, limit - reserved // 3

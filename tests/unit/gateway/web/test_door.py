@@ -1,11 +1,12 @@
 """What all connections share: the reserve of descriptors, and the end."""
 
+import resource
 from types import SimpleNamespace
 
 import pytest
 
 from gateway.web.connection import GUEST_DEADLINE_S, LAST_REQUEST_S
-from gateway.web.door import COLD_ANSWER_S
+from gateway.web.door import COLD_ANSWER_S, RESERVED_FILES, _files
 from tests.unit.gateway.fakes import settle
 from tests.unit.gateway.web.in_memory import FakeTransport
 from tests.unit.gateway.web.raw import PATH, SSE, get, post, statuses
@@ -140,3 +141,63 @@ async def test_a_drain_waits_for_the_rest_of_a_body_and_then_closes(rooms):
     assert [200] == statuses(transport.written)
     assert b"Connection: close" in transport.written
     assert transport.closing
+
+
+async def test_in_the_reserve_whoever_does_not_take_its_answer_makes_room(at_file):
+    """It has been answered and is closed, and its answer has not left."""
+    unread = [at_file(80) for _ in range(10)]
+    for connection, transport in unread:
+        transport.full = True
+        connection.data_received(get(f"{PATH}?wait=0"))
+    await settle()
+    assert all(one.closing and not one.lost for _, one in unread)
+
+    newest, at_newest = at_file(80)
+    newest.data_received(get(f"{PATH}?wait=0"))
+    await settle()
+
+    assert [True] + [False] * 9 == [one.lost for _, one in unread]
+    assert [200] == statuses(at_newest.written)
+
+
+async def test_with_little_memory_everybody_stands_in_the_reserve(rooms, at_file):
+    rooms.memory.used_share = 0.81
+
+    newcomers = [at_file(10) for _ in range(12)]
+    for connection, _ in newcomers[2:]:
+        connection.data_received(get(f"{PATH}?wait=0"))
+    await settle()
+
+    assert all(one.lost for _, one in newcomers)
+    answers = [statuses(one.written) for _, one in newcomers]
+    assert [[]] * 2 + [[200]] * 10 == answers
+    assert all(b"Connection: close" in one.written for _, one in newcomers[2:])
+
+
+@pytest.mark.parametrize("path", [f"{PATH}?wait=0", "/openapi.yaml"])
+async def test_with_little_memory_only_so_many_may_leave_an_answer(
+    rooms, at_file, path
+):
+    """They came, and were answered once, while there was enough."""
+    known = [at_file(10) for _ in range(15)]
+    for connection, _ in known:
+        connection.data_received(get(f"{PATH}?wait=0"))
+    await settle()
+    rooms.memory.used_share = 0.81
+
+    for connection, transport in known:
+        transport.full = True
+        connection.data_received(get(path))
+        await settle()
+
+    assert [True] * 5 + [False] * 10 == [one.lost for _, one in known]
+
+
+async def test_without_a_limit_of_files_there_is_a_reserve_for_little_memory(
+    monkeypatch, rooms
+):
+    unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
+    monkeypatch.setattr(resource, "getrlimit", lambda _: unlimited)
+    first_reserved, last_file = _files()
+
+    assert RESERVED_FILES * 2 // 3 == last_file - first_reserved
