@@ -106,7 +106,7 @@ class Metrics:
             "refused_total", "Clients who were not let wait, by reason", "reason"
         )
         self.evicted = counter(
-            "evicted_total", "Silent connections closed to keep files for others"
+            "evicted_total", "Connections closed to keep files or memory for others"
         )
         self.memory_used = gauge(
             "memory_used_ratio", "Memory in use, as a share of what there is"

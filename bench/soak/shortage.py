@@ -10,8 +10,8 @@ import asyncio
 import sys
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import cast
 
@@ -19,6 +19,7 @@ from bench.cgroup import Cgroup, memory_cgroup
 from bench.machine import raise_open_files
 from bench.procfs import cpu_s, rss_kib
 from bench.server import get, post
+from bench.soak import unread
 from bench.soak.ledger import Ledger, percentile
 from bench.soak.part import Figure, Outcome, Part, Size, at_least, at_most, none, told
 from bench.soak.probe import Probe
@@ -37,6 +38,8 @@ HELD = 1000
 
 _MIB = 1 << 20
 _LATE = 100
+_LONG = 30
+_PAGE = get("/openapi.yaml") + b"\r\n"
 _LIMIT_S = 60.0
 _OPEN_AT_ONCE = 250
 _DRIP_S = 1.0
@@ -110,6 +113,7 @@ class _Scene:
     crowd: Crowd
     file_id: str
     token: str
+    long: bytes
 
     async def missed(self) -> int:
         """Let something happen; returns how many tabs do not hear of it."""
@@ -118,6 +122,12 @@ class _Scene:
         tabs = self.crowd.tabs
         await until(lambda: all(one.last == newest for one in tabs), limit_s=ANSWER_S)
         return sum(one.last != newest for one in tabs)
+
+    async def ask_unread(self, asks: Sequence[bytes], count: int, for_s: float) -> None:
+        """Let so many ask for what no buffer takes, and read nothing of it."""
+        with ExitStack() as crowd:
+            await unread.come(self.stage, asks, count, crowd, at_once=_OPEN_AT_ONCE)
+            await asyncio.sleep(for_s)
 
     def judged(self) -> list[Figure]:
         """What must be so whatever is short."""
@@ -147,6 +157,7 @@ async def _scene(*, files: int = 0, group: str = "") -> AsyncIterator[_Scene]:
         async with Reporter(stage, ledger) as reporter:
             file_id, token = await reporter.register()
             crowd = Crowd(stage, file_id, token, ledger)
+            long = await _long(reporter)
             probe = Probe(stage, file_id)
             # What is made only once is made before anything is measured.
             for _ in range(3):
@@ -154,9 +165,20 @@ async def _scene(*, files: int = 0, group: str = "") -> AsyncIterator[_Scene]:
                 await probe.look()
             probe.lags_s.clear()
             try:
-                yield _Scene(stage, reporter, ledger, probe, crowd, file_id, token)
+                yield _Scene(
+                    stage, reporter, ledger, probe, crowd, file_id, token, long
+                )
             finally:
                 crowd.leave()
+
+
+async def _long(reporter: Reporter) -> bytes:
+    """Ask for a history that no buffer on the way takes."""
+    file_id, token = await reporter.register(metadata=unread.METADATA)
+    for _ in range(_LONG):
+        await reporter.report(file_id)
+    shown = f"Authorization: Bearer {token}"
+    return get(f"/v1/files/{file_id}/events?after=0&wait=0", shown) + b"\r\n"
 
 
 async def _let_in_again(scene: _Scene) -> float:
@@ -182,7 +204,8 @@ async def _files(size: Size) -> Outcome:
     async with _scene(files=1024) as scene:
         async with scene.probe.asking():
             await scene.crowd.come(3000)
-            await asyncio.sleep(3 if size is Size.SHORT else 60)
+            await scene.ask_unread([scene.long], 300, 2 if size is Size.SHORT else 30)
+            await asyncio.sleep(1 if size is Size.SHORT else 30)
             await scene.reporter.report(scene.file_id)
             poll = await scene.probe.ask("poll", _poll(scene))
         held = await scene.probe.look()
@@ -215,10 +238,13 @@ async def _memory(size: Size) -> Outcome:
     A process here may open 20,000 files, so ballast fills what so few clients
     cannot.
     """
-    clients, room = (1500, 4 * _MIB) if size is Size.SHORT else (18_000, 60 * _MIB)
+    clients, lazy, room, limit = (
+        (1500, 1500, 4 * _MIB, 256 * _MIB)
+        if size is Size.SHORT
+        else (18_000, 10_000, 60 * _MIB, 512 * _MIB)
+    )
     async with memory_cgroup() as group, _scene(group=group.procs) as scene:
         before = group.used_bytes()
-        limit = 512 * _MIB if size is Size.FULL else int((before + room) / 0.8)
         ballast = max(0, int(limit * 0.8) - before - room)
         group.limit(limit)
         async with _ballast(scene.stage, group, ballast):
@@ -234,6 +260,10 @@ async def _memory(size: Size) -> Outcome:
                 await asyncio.sleep(3)
                 await scene.reporter.report(scene.file_id)
                 poll = await scene.probe.ask("poll", _poll(scene))
+                # None of them has to wait, and half have no credential.
+                await scene.ask_unread(
+                    [scene.long, _PAGE], lazy, 2 if size is Size.SHORT else 30
+                )
             later = await scene.probe.look()
             if watching.done():
                 watching.result()

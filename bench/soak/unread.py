@@ -9,7 +9,8 @@ import asyncio
 import socket
 import time
 from collections import Counter
-from contextlib import ExitStack
+from collections.abc import Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 
 from bench.machine import raise_open_files
@@ -26,8 +27,10 @@ from bench.soak.tab import Tab, until
 EACH_KIB = 64
 ANSWER_S = 1.0
 
-_METADATA = {"pad": "x" * 4000}
-_RECEIVE_BYTES = 4096
+METADATA = {"pad": "x" * 4000}
+"""Of a file whose history is more than the buffers on the way take."""
+
+_RECEIVE_BYTES = 1024
 _OPEN_AT_ONCE = 25
 _PAUSE_S = 0.1
 _LIMIT_S = 120.0
@@ -63,15 +66,30 @@ def _asks(file_id: str, token: str) -> list[bytes]:
     return [stream, poll, poll * 8]
 
 
-async def _come(stage: Stage, asks: list[bytes], count: int, crowd: ExitStack) -> None:
+async def come(
+    stage: Stage,
+    asks: Sequence[bytes],
+    count: int,
+    crowd: ExitStack,
+    *,
+    at_once: int = _OPEN_AT_ONCE,
+) -> None:
+    """
+    Ask and read nothing, so many times; whoever is cut off, is.
+
+    Args:
+        crowd: Holds the connections, and closes them.
+        at_once: So many in each tenth of a second.
+    """
     loop = asyncio.get_running_loop()
     for number in range(count):
         sock = crowd.enter_context(socket.socket())
         sock.settimeout(0)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _RECEIVE_BYTES)
-        await loop.sock_connect(sock, (stage.address, stage.port))
-        await loop.sock_sendall(sock, asks[number % len(asks)])
-        if number % _OPEN_AT_ONCE == 0:
+        with suppress(ConnectionError):
+            await loop.sock_connect(sock, (stage.address, stage.port))
+            await loop.sock_sendall(sock, asks[number % len(asks)])
+        if number % at_once == 0:
             await asyncio.sleep(_PAUSE_S)
 
 
@@ -82,7 +100,7 @@ async def _unread(size: Size) -> Outcome:
     async with Stage() as stage:
         await hasty.start(stage, plan.patience_s)
         async with Reporter(stage, ledger) as reporter:
-            file_id, token = await reporter.register(metadata=_METADATA)
+            file_id, token = await reporter.register(metadata=METADATA)
             other, _ = await reporter.register()
             for _ in range(plan.events):
                 await reporter.report(file_id)
@@ -95,7 +113,7 @@ async def _unread(size: Size) -> Outcome:
         with ExitStack() as crowd:
             async with probe.asking():
                 asks = _asks(file_id, token)
-                coming = asyncio.create_task(_come(stage, asks, plan.clients, crowd))
+                coming = asyncio.create_task(come(stage, asks, plan.clients, crowd))
                 most = 0
                 while not coming.done():
                     peak_kib = max(peak_kib, pss_kib(stage.pids()))

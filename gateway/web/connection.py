@@ -183,8 +183,12 @@ class Connection(Timed, asyncio.Protocol):
     @property
     def is_being_answered(self) -> bool:
         """Whether a request is all there, and its answer is not written."""
-        is_open = self._transport is not None and not self._transport.is_closing()
-        return self._busy and not self._unread and is_open
+        return self._busy and not self._unread and not self.is_leaving
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether nothing else is written, and what was may not have left."""
+        return self._transport is None or self._transport.is_closing()
 
     # What routes and parked clients do.
 

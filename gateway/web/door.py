@@ -30,6 +30,12 @@ So many of the files a process may open are kept from waiting clients: a third f
 Postgres, S3 and whatever else it opens, the others for who is answered and goes.
 """
 
+SILENT_SHARE = 8
+"""
+With little memory so many times more may stand in the reserve, if they have not been
+answered: many come at once, and none shall be cut off before it was heard.
+"""
+
 MAX_HELD_BYTES = 16 * 1024 * 1024
 """Of requests that are not all there, all connections together."""
 
@@ -61,6 +67,7 @@ class _ColdGuest(Timed):
     """A connection that stands in the reserve and was handed over."""
 
     is_being_answered = False
+    """As far as we know."""
 
     def __init__(
         self, transport: asyncio.Transport, guests: "dict[_Guest, None]"
@@ -68,6 +75,11 @@ class _ColdGuest(Timed):
         super().__init__()
         self._transport = transport
         self._guests = guests
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether its answer is written: aiohttp closes after that."""
+        return self._transport.is_closing()
 
     def on_time(self) -> None:
         """Have had the time there is."""
@@ -142,12 +154,20 @@ class Door:
             return False
         self._guests[connection] = None
         most = self.last_file - self.first_reserved
+        if number < self.first_reserved:
+            # Who says nothing costs little memory; an answer that nobody takes, much.
+            leaving = (one for one in self._guests if one.is_leaving)
+            if len(self._guests) > most and (one := next(leaving, None)):
+                self._evict(one)
+            most *= SILENT_SHARE
         if len(self._guests) > most or number >= self.last_file:
-            self._evicted.inc()
-            silent = next(one for one in self._guests if not one.is_being_answered)
-            del self._guests[silent]
-            silent.abort()
+            self._evict(next(one for one in self._guests if not one.is_being_answered))
         return True
+
+    def _evict(self, guest: "_Guest") -> None:
+        self._evicted.inc()
+        del self._guests[guest]
+        guest.abort()
 
     def hold(self, connection: Connection, held: int, before: int) -> None:
         """

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from gateway.web.connection import GUEST_DEADLINE_S, LAST_REQUEST_S
-from gateway.web.door import COLD_ANSWER_S, RESERVED_FILES, _files
+from gateway.web.door import COLD_ANSWER_S, RESERVED_FILES, SILENT_SHARE, _files
 from tests.unit.gateway.fakes import settle
 from tests.unit.gateway.web.in_memory import FakeTransport
 from tests.unit.gateway.web.raw import PATH, SSE, get, post, statuses
@@ -168,10 +168,18 @@ async def test_with_little_memory_everybody_stands_in_the_reserve(rooms, at_file
         connection.data_received(get(f"{PATH}?wait=0"))
     await settle()
 
-    assert all(one.lost for _, one in newcomers)
+    assert [False] * 2 + [True] * 10 == [one.lost for _, one in newcomers]
     answers = [statuses(one.written) for _, one in newcomers]
     assert [[]] * 2 + [[200]] * 10 == answers
     assert all(b"Connection: close" in one.written for _, one in newcomers[2:])
+
+
+async def test_with_little_memory_only_so_many_may_be_silent(rooms, at_file):
+    rooms.memory.used_share = 0.81
+
+    silent = [at_file(10)[1] for _ in range(10 * SILENT_SHARE + 3)]
+
+    assert [True] * 3 + [False] * 10 * SILENT_SHARE == [one.lost for one in silent]
 
 
 @pytest.mark.parametrize("path", [f"{PATH}?wait=0", "/openapi.yaml"])
@@ -189,6 +197,9 @@ async def test_with_little_memory_only_so_many_may_leave_an_answer(
         transport.full = True
         connection.data_received(get(path))
         await settle()
+        if rooms.cold:
+            transport.write(b"as aiohttp answers, and closes")
+            transport.close()
 
     assert [True] * 5 + [False] * 10 == [one.lost for _, one in known]
 
