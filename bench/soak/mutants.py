@@ -42,7 +42,7 @@ MUTANTS = (
         module="gateway/hub.py",
         before="if one.stalled:",
         after="if one.stalled is None:",
-        tests=f"{_UNIT}/test_hub.py",
+        tests=f"{_UNIT}/test_hub_stalls.py",
     ),
     Mutant(
         about="a reading that our own commit overtook is delivered",

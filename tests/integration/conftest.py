@@ -1,8 +1,10 @@
 """A real gateway on a real Postgres, and a hand that signs like a Lambda."""
 
+import asyncio
 import base64
 import contextlib
 import json
+import logging
 import secrets
 import time
 from collections.abc import AsyncIterator
@@ -13,16 +15,19 @@ from typing import Any
 import aiohttp
 import asyncpg
 import pytest
+import uvloop
 from standardwebhooks import Webhook
 
 from gateway.app import Gateway as BuiltGateway
 from gateway.app import gateway as build_gateway
 from gateway.config import Config
+from tests.integration.wire import UPLOADED, request, served
 
 API_KEY = "k" * 40
 TOKEN_SECRET = "t" * 40
 INGEST_KEY = b"i" * 24
 BUCKET = "reelready-test"
+LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop.new_event_loop}
 
 
 def config_for(database_url: str, **settings: Any) -> Config:
@@ -265,3 +270,42 @@ def gateway_with(shared_database_url: str):
         return running_gateway(config_for(shared_database_url, **settings))
 
     return make
+
+
+@pytest.fixture(params=LOOPS)
+def new_loop(request):
+    """Both kinds of loop that the gateway runs on."""
+    return LOOPS[request.param]
+
+
+@pytest.fixture
+def place(gateway_with, new_loop, caplog):
+    """A gateway; whatever is sent to it, it has nothing to complain about."""
+    with (
+        caplog.at_level(logging.INFO, "reelready.access"),
+        served(gateway_with, new_loop) as one,
+    ):
+        yield one
+    assert [] == [one for one in caplog.records if one.levelno >= logging.WARNING]
+
+
+@pytest.fixture
+def post(sign):
+    """Write a signed POST."""
+
+    def write(path, body=UPLOADED, headers=None):
+        return request("POST", path, sign(body) | (headers or {}), body)
+
+    return write
+
+
+@pytest.fixture
+def post_chunked(sign):
+    """Write a signed POST whose body comes in the chunks it is given as."""
+
+    def write(path, *chunks, headers=None, end=b"0\r\n\r\n"):
+        said = sign(b"".join(chunks)) | {"Transfer-Encoding": "chunked"}
+        framed = b"".join(b"%x\r\n%b\r\n" % (len(one), one) for one in chunks)
+        return request("POST", path, said | (headers or {}), framed + end)
+
+    return write

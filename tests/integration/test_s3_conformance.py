@@ -2,10 +2,11 @@
 One suite, real boto3: the S3 stand-in and moto have to give the same answers.
 
 What moto 5.2 gets wrong is tested on the stand-in alone, where each test says
-what it is: it refuses no signature, no expiry, no unsigned header and no form
-(``test_s3_refusals.py``), drops the tags of form uploads, answers 500 to a part of
-an aborted upload and to a notification for a function it does not run, and
-accepts parts in any order (``test_s3_uploads.py``).
+what it is: it refuses no signature, no expiry and no unsigned header
+(``test_s3_signatures.py``), no form, and drops the tags of form uploads
+(``test_s3_forms.py``), answers 500 to a part of an aborted upload and to a
+notification for a function it does not run, and accepts parts in any order
+(``test_s3_writers.py``).
 """
 
 import hashlib

@@ -1,7 +1,8 @@
 """
 Every signed upload that is given out carries every condition (A9).
 
-That S3 keeps them is shown by `tests/integration/test_s3_refusals.py`.
+That S3 keeps them is shown by `tests/integration/test_s3_signatures.py` and
+`tests/integration/test_s3_forms.py`.
 """
 
 import base64

@@ -16,6 +16,8 @@ from typing import Any, Self, TypeVar
 
 TIMEOUT_S = 20
 API_KEY = "k" * 40
+UPLOADED = b'{"type": "uploaded", "occurred_at": "2026-01-02T03:04:05Z"}'
+SSE = {"Accept": "text/event-stream"}
 
 T = TypeVar("T")
 

@@ -2,7 +2,7 @@
 The whole local cloud as a real process, on a port and a folder of its own.
 
 `cloud` is a fresh one for each test; `start_cloud` starts it with faults, on a
-kept folder, or several times.
+kept folder, or several times.  `visit` is the page alone, before a `stage`.
 """
 
 import contextlib
@@ -25,6 +25,15 @@ from urllib.parse import urlsplit
 
 import pytest
 import pytest_asyncio
+from playwright.async_api import Browser
+
+from tests.system.page_stage import (
+    Stage,
+    Visit,
+    running_browser,
+    running_stage,
+    visiting,
+)
 
 ROOT = Path(__file__).parents[2]
 WAIT_S = 30.0
@@ -347,3 +356,21 @@ def _end(process: subprocess.Popen[str]) -> None:
         process.wait(WAIT_S)
     except subprocess.TimeoutExpired:
         process.kill()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def browser() -> AsyncIterator[Browser]:
+    async with running_browser() as browser:
+        yield browser
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def stage() -> AsyncIterator[Stage]:
+    async with running_stage() as stage:
+        yield stage
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def visit(browser: Browser, stage: Stage) -> AsyncIterator[Visit]:
+    async with visiting(browser, stage) as visit:
+        yield visit

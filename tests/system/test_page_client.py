@@ -7,13 +7,7 @@ import pytest
 import pytest_asyncio
 from playwright.async_api import Browser
 
-from tests.system.page_stage import (
-    Stage,
-    Visit,
-    running_browser,
-    running_stage,
-    visiting,
-)
+from tests.system.page_stage import Stage, Visit, visiting
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -32,18 +26,6 @@ WATCH = """([id, token, after, method]) => {
     .then((file) => ["resolved", file.status],
           (error) => ["rejected", error.constructor.name, error.status ?? error.file?.status]);
 }"""
-
-
-@pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def browser() -> AsyncIterator[Browser]:
-    async with running_browser() as browser:
-        yield browser
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def stage() -> AsyncIterator[Stage]:
-    async with running_stage() as stage:
-        yield stage
 
 
 class Watcher:

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from gateway.errors import UnavailableError
 from gateway.hub import Hub, Subscriber
-from gateway.model import FileId, FileRecord, FileState, Reading, Seq, Status
+from gateway.model import Event, FileId, FileRecord, FileState, Reading, Seq, Status
 from gateway.protocol.cursor import CURRENT
 from gateway.store.history import MAX_PAGE_EVENTS, _reading
 
@@ -159,6 +159,36 @@ async def settle() -> None:
     """Let every task run until it waits for something from outside."""
     for _ in range(25):
         await asyncio.sleep(0)
+
+
+def reading(*seqs: int, head: int | None = None) -> Reading:
+    return Reading(
+        head=Seq(head or seqs[-1]),
+        owner=None,
+        events=tuple(Event(Seq(seq), b"{}", b"") for seq in seqs),
+    )
+
+
+async def anyone_behind(hub: Hub) -> list[Subscriber] | None:
+    """Who is behind now; None if the hub would have to wait for somebody."""
+    waiting = asyncio.ensure_future(hub.behind())
+    await settle()
+    if not waiting.done():
+        waiting.cancel()
+        return None
+    return waiting.result()
+
+
+async def caught_up(hub: Hub, subscriber: RecordingSubscriber, *seqs: int) -> None:
+    """Bring a subscriber to its file's head, as the feed would."""
+    assert [subscriber] == await anyone_behind(hub)
+    hub.deliver(subscriber, reading(*seqs))
+
+
+def assert_empty(hub: Hub) -> None:
+    assert 0 == len(hub)
+    assert {} == hub._files
+    assert {} == hub._behind
 
 
 _DATA = {"state": b"{}"}

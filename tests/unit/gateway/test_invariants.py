@@ -30,7 +30,7 @@ CLOSER = {
     4: "tests/unit/gateway/test_lifecycle.py::test_percent_and_phase_never_fall",
     7: "tests/integration/test_ingest.py::"
     "test_the_same_delivery_twice_changes_nothing_and_answers_the_same",
-    8: "tests/unit/gateway/test_lifecycle.py::"
+    8: "tests/unit/gateway/test_lifecycle_any_order.py::"
     "test_any_order_and_any_doubling_end_in_the_same_state",
     19: "tests/integration/test_reconciler.py::"
     "test_silence_ends_each_stage_in_its_own_way",
