@@ -21,6 +21,7 @@ from bench.soak.relayed import RELAYED
 from bench.soak.restarts import RESTARTS
 from bench.soak.shortage import BODIES, FILES, HEADS, MEMORY
 from bench.soak.slow import SLOW
+from bench.soak.smuggled import SMUGGLED
 from bench.soak.stalled import STALLED
 from bench.soak.supply import SUPPLY
 from bench.soak.unread import UNREAD
@@ -56,6 +57,7 @@ PARTS: tuple[Part, ...] = (
     BODIES,
     FORGED,
     HOSTILE,
+    SMUGGLED,
     FUZZ,
     SUPPLY,
     ANY_ORDER,

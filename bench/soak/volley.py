@@ -27,10 +27,9 @@ _NO_LINGER = struct.pack("ii", 1, 0)
 class Line:
     """One connection that stays, with several requests on it at a time."""
 
-    def __init__(self, port: int) -> None:
-        self._port = port
+    def __init__(self, port: int, address: str = LOOPBACK) -> None:
         self._unread = b""
-        self._sock = connected(port)
+        self._sock = connected(port, address)
 
     def send(self, requests: Sequence[bytes]) -> None:
         """Write them all at once."""
@@ -70,7 +69,9 @@ class Line:
         self._unread += more
 
 
-def throw(port: int, raws: Sequence[bytes], how: str) -> list[bytes]:
+def throw(
+    port: int, raws: Sequence[bytes], how: str, address: str = LOOPBACK
+) -> list[bytes]:
     """
     Send each on a connection of its own; returns what came back.
 
@@ -80,7 +81,7 @@ def throw(port: int, raws: Sequence[bytes], how: str) -> list[bytes]:
     """
     socks = []
     for raw in raws:
-        sock = connected(port)
+        sock = connected(port, address)
         socks.append(sock)
         with suppress(OSError):
             sock.sendall(raw)
@@ -118,8 +119,8 @@ def _first_words(socks: list[socket.socket]) -> list[bytes]:
     return list(heard.values())
 
 
-def connected(port: int) -> socket.socket:
+def connected(port: int, address: str = LOOPBACK) -> socket.socket:
     """Connect, with a time limit on everything."""
-    sock = socket.create_connection((LOOPBACK, port), timeout=_TIMEOUT_S)
+    sock = socket.create_connection((address, port), timeout=_TIMEOUT_S)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return sock

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.soak.smuggling import ENDS, OUTER, corpus
 from tests.integration.wire import Wire, request, served
 
 UPLOADED = b'{"type": "uploaded", "occurred_at": "2026-01-02T03:04:05Z"}'
@@ -121,90 +122,6 @@ def _wait(process: subprocess.Popen[str], port: int) -> None:
 def place(gateway_with) -> Iterator:
     with served(gateway_with, asyncio.new_event_loop) as one:
         yield one
-
-
-HEAD = "{method} {path} HTTP/1.1\r\nHost: h\r\n{key}"
-CHUNKS = "0\r\n\r\n"
-ENDS = {
-    "length before chunks": "Content-Length: {behind}\r\n"
-    "Transfer-Encoding: chunked\r\n\r\n" + CHUNKS,
-    "chunks before length": "Transfer-Encoding: chunked\r\n"
-    "Content-Length: 4\r\n\r\n" + CHUNKS,
-    "two lengths": "Content-Length: 0\r\nContent-Length: {smuggled}\r\n\r\n",
-    "a list of lengths": "Content-Length: 0, {smuggled}\r\n\r\n",
-    "a signed length": "Content-Length: +0\r\n\r\n",
-    "a length behind a tab": "Content-Length:\t0\r\n\r\n",
-    "a length and a letter": "Content-Length: 0x0\r\n\r\n",
-    "a blank before the colon": "Content-Length : {smuggled}\r\n\r\n",
-    "a folded length": "Content-Length:\r\n {smuggled}\r\n\r\n",
-    "no length": "\r\n",
-    "a length of nothing": "Content-Length: 0\r\n\r\n",
-    "a length of all": "Content-Length: {smuggled}\r\n\r\n",
-    "xchunked": "Transfer-Encoding: xchunked\r\n\r\n" + CHUNKS,
-    "identity": "Transfer-Encoding: identity\r\nContent-Length: 0\r\n\r\n",
-    "chunked, identity": "Transfer-Encoding: chunked, identity\r\n\r\n" + CHUNKS,
-    "chunked twice": "Transfer-Encoding: chunked, chunked\r\n\r\n" + CHUNKS,
-    "two codings": "Transfer-Encoding: chunked\r\n"
-    "Transfer-Encoding: identity\r\n\r\n" + CHUNKS,
-    "chunked in capitals": "Transfer-Encoding: CHUNKED\r\n\r\n" + CHUNKS,
-    "chunked in quotes": 'Transfer-Encoding: "chunked"\r\n\r\n' + CHUNKS,
-    "chunked behind a tab": "Transfer-Encoding:\tchunked\r\n\r\n" + CHUNKS,
-    "chunked behind a control": "Transfer-Encoding: \x0bchunked\r\n\r\n" + CHUNKS,
-    "a blank before chunked's colon": "Transfer-Encoding : chunked\r\n\r\n" + CHUNKS,
-    "folded chunked": "Transfer-Encoding:\r\n chunked\r\n\r\n" + CHUNKS,
-    "chunked behind LF": "X: y\nTransfer-Encoding: chunked\r\n\r\n" + CHUNKS,
-    "chunked behind CR": "X: y\rTransfer-Encoding: chunked\r\n\r\n" + CHUNKS,
-    "underscores": "Transfer_Encoding: chunked\r\nContent_Length: 4\r\n\r\n" + CHUNKS,
-    "an extension": "Transfer-Encoding: chunked\r\n\r\n0;a=b\r\n\r\n",
-    "an extension with LF": "Transfer-Encoding: chunked\r\n\r\n0;a\n\r\n\r\n",
-    "chunks with LF": "Transfer-Encoding: chunked\r\n\r\n0\n\n",
-    "a large size": "Transfer-Encoding: chunked\r\n\r\n10000000000000000\r\n\r\n",
-    "a size of many zeros": "Transfer-Encoding: chunked\r\n\r\n"
-    + "0" * 40
-    + "\r\n\r\n",
-    "a signed size": "Transfer-Encoding: chunked\r\n\r\n+0\r\n\r\n",
-    "a negative size": "Transfer-Encoding: chunked\r\n\r\n-1\r\n\r\n",
-    "a hex size": "Transfer-Encoding: chunked\r\n\r\n0x0\r\n\r\n",
-    "a blank size": "Transfer-Encoding: chunked\r\n\r\n\r\n\r\n",
-    "a blank behind the size": "Transfer-Encoding: chunked\r\n\r\n0 \r\n\r\n",
-    "a chunk longer than said": "Transfer-Encoding: chunked\r\n\r\n1\r\nab\r\n0\r\n\r\n",
-    "a length in the trailer": "Transfer-Encoding: chunked\r\n\r\n"
-    "0\r\nContent-Length: 9\r\n\r\n",
-    "chunked in the trailer": "Transfer-Encoding: chunked\r\n\r\n"
-    "0\r\nTransfer-Encoding: chunked\r\n\r\n",
-    "an upgrade": "Connection: Upgrade\r\nUpgrade: h2c\r\n"
-    "HTTP2-Settings: AAMAAABkAAQ\r\n\r\n",
-    "a websocket": "Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n",
-    "continue": "Expect: 100-continue\r\nContent-Length: {smuggled}\r\n\r\n",
-    "connection names the length": "Connection: Content-Length\r\n"
-    "Content-Length: {smuggled}\r\n\r\n",
-    "two hosts": "Host: i\r\nContent-Length: 0\r\n\r\n",
-    "a NUL": "X: a\0b\r\nContent-Length: 0\r\n\r\n",
-}
-OUTER = [
-    ("GET", "/v1/files/{id}"),
-    ("POST", "/v1/files/{id}/manifest"),
-    ("POST", "/v1/files"),
-    ("GET", "/healthz"),
-    ("OPTIONS", "/v1/files/{id}"),
-]
-
-
-def corpus(file_id: str, key: str, smuggled: bytes) -> Iterator[tuple[str, bytes]]:
-    """Write every outer request with every way to end it, and one hidden behind."""
-    behind = len(CHUNKS) + len(smuggled)
-    for method, path in OUTER:
-        for what, end in ENDS.items():
-            head = HEAD + end
-            for name, value in {
-                "method": method,
-                "path": path.replace("{id}", file_id),
-                "key": f"Authorization: Bearer {key}\r\n",
-                "behind": behind,
-                "smuggled": len(smuggled),
-            }.items():
-                head = head.replace(f"{{{name}}}", str(value))
-            yield f"{method} {path}: {what}", head.encode("latin-1") + smuggled
 
 
 def counted(place) -> int:
