@@ -8,6 +8,7 @@ from bench.soak.failover import FAILOVER
 from bench.soak.forged import FORGED
 from bench.soak.full_disk import FULL_DISK
 from bench.soak.fuzz import FUZZ
+from bench.soak.guesses import GUESSES
 from bench.soak.hostile import HOSTILE
 from bench.soak.invariants import ANY_ORDER
 from bench.soak.kills import KILLS
@@ -56,6 +57,7 @@ PARTS: tuple[Part, ...] = (
     BODIES,
     FORGED,
     HOSTILE,
+    GUESSES,
     FUZZ,
     SUPPLY,
     ANY_ORDER,
