@@ -6,6 +6,7 @@ from bench.soak.deaf import LISTENER, POOLER
 from bench.soak.drain import DRAIN, STORM
 from bench.soak.failover import FAILOVER
 from bench.soak.forged import FORGED
+from bench.soak.frames import FRAMES
 from bench.soak.full_disk import FULL_DISK
 from bench.soak.fuzz import FUZZ
 from bench.soak.guesses import GUESSES
@@ -58,6 +59,7 @@ PARTS: tuple[Part, ...] = (
     FORGED,
     HOSTILE,
     GUESSES,
+    FRAMES,
     FUZZ,
     SUPPLY,
     ANY_ORDER,
