@@ -6,8 +6,10 @@ from bench.soak.deaf import LISTENER, POOLER
 from bench.soak.drain import DRAIN, STORM
 from bench.soak.failover import FAILOVER
 from bench.soak.forged import FORGED
+from bench.soak.frames import FRAMES
 from bench.soak.full_disk import FULL_DISK
 from bench.soak.fuzz import FUZZ
+from bench.soak.guesses import GUESSES
 from bench.soak.hostile import HOSTILE
 from bench.soak.invariants import ANY_ORDER
 from bench.soak.kills import KILLS
@@ -58,6 +60,8 @@ PARTS: tuple[Part, ...] = (
     FORGED,
     HOSTILE,
     SMUGGLED,
+    GUESSES,
+    FRAMES,
     FUZZ,
     SUPPLY,
     ANY_ORDER,
