@@ -149,7 +149,6 @@ async def _database(config: Config) -> list[Finding]:
         row = await session.fetchrow(
             "select clock_timestamp() as now, "
             "current_setting('server_version') as version, "
-            "current_setting('synchronous_commit') as synchronous_commit, "
             "current_setting('fsync') as fsync"
         )
         there = (await applied(session)).keys()
@@ -170,14 +169,9 @@ async def _database(config: Config) -> list[Finding]:
         findings.append(doubtful("schema", said, "install the newer version here, too"))
     else:
         findings.append(fine("schema", f"{len(known)} migrations"))
-    lax = [
-        f"{name} = off"
-        for name in ("fsync", "synchronous_commit")
-        if row[name] == "off"
-    ]
-    if lax:
+    if row["fsync"] == "off":
         remedy = "set it to on: what was acknowledged can be lost in a crash"
-        findings.append(doubtful("durability", " and ".join(lax), remedy))
+        findings.append(doubtful("durability", "fsync = off", remedy))
     ahead_s = (asked_s + time.time()) / 2 - row["now"].timestamp()
     findings.append(skewed("clock", ahead_s, "Postgres"))
     return [*findings, await _statements(config)]

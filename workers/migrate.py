@@ -5,11 +5,17 @@ Each file is applied once, in its own transaction, under an advisory lock, and
 its checksum is kept: a file that was edited after it was applied stops the
 start instead of leaving two machines with two schemas.  A newer schema stops
 nothing, since the way back leads there.
+
+Whoever waits for a lock holds up everybody who asks for one after him, readers
+too.  So a file waits for its locks for less than a report waits for its answer,
+and lets the others pass before it tries again.
 """
 
 import asyncio
 import hashlib
 import logging
+import random
+import time
 from dataclasses import dataclass
 from importlib import resources
 
@@ -22,6 +28,18 @@ from gateway.store.pool import ACQUIRE_TIMEOUT_S, AWAY, PRIMARY, refuse_standby
 _LOCK = 7_233_265_017_901
 """Any number nobody else in this database locks by."""
 
+_LOCK_TIMEOUT_S = 1.2
+"""
+Longer than Postgres' `deadlock_timeout` (1 s), when an autovacuum makes way;
+shorter than `STATEMENT_TIMEOUT_S`, by what a statement behind us takes itself.
+"""
+
+_PAUSE_S = (2.0, 6.0)
+"""At least as long as a report waits: no more than one try falls into it."""
+
+_PATIENCE_S = 600.0
+"""Shorter than the `TimeoutStartSec` of the unit, which would not say why."""
+
 _LEDGER = """
 create table if not exists schema_migrations (
     name text primary key,
@@ -31,6 +49,19 @@ create table if not exists schema_migrations (
 """
 _APPLIED = "insert into schema_migrations (name, sha256) values ($1, $2)"
 
+# Others show when they began to whoever may see it: pg_monitor, or the same role.
+_HOLDERS = """
+select string_agg(
+    distinct concat_ws(' ', 'pid', pid, nullif(application_name, '')), ', '
+)
+from pg_locks l join pg_class c on c.oid = l.relation
+join pg_stat_activity a using (pid)
+where l.granted and pid <> pg_backend_pid() and a.datname = current_database()
+  and strpos($1, c.relname) > 0
+  and coalesce(a.xact_start < clock_timestamp() - make_interval(secs => $2), true)
+"""
+"""Who has locked tables that a file ($1) names for as long as it tried ($2)."""
+
 _SETTING = f"{PREFIX}DATABASE_URL"
 _OLDER = (
     "%s: its schema is older than this release, which stores nothing until"
@@ -38,6 +69,9 @@ _OLDER = (
 )
 _NEWER = (
     "%s: its schema is newer than this release: install the one that has %s here, too"
+)
+_WAITS = (
+    "%s waits for a lock, and tries again for %d minutes: its tables are in use by %s"
 )
 
 _log = logging.getLogger("reelready.migrate")
@@ -84,8 +118,9 @@ async def migrate(dsn: str) -> list[str]:
 
     Raises:
         ConfigError: It is a standby.
-        MigrationError: The database refuses us, an applied file was edited, or
-            it has files of another release and lacks some of this one.
+        MigrationError: The database refuses us, an applied file was edited,
+            it has files of another release and lacks some of this one, or
+            others did not give the locks free that a file needs.
         OSError: The database cannot be reached.
     """
     await refuse_standby(dsn, _SETTING)
@@ -150,12 +185,42 @@ async def _apply_next(connection: "asyncpg.Connection[asyncpg.Record]") -> str |
         _check(known, there)
         for one in known:
             if one.name not in there:
-                await connection.execute(one.sql)
-                await connection.execute(_APPLIED, one.name, one.sha256)
+                await _apply(connection, one)
                 return one.name
     if newer := _unknown(known, there):
         _log.warning(_NEWER, _SETTING, newer[-1])
     return None
+
+
+async def _apply(
+    connection: "asyncpg.Connection[asyncpg.Record]", one: Migration
+) -> None:
+    """Apply a file; between tries it holds no lock on any table of ours."""
+    until_s = time.monotonic() + _PATIENCE_S
+    waits = False
+    while True:
+        try:
+            async with connection.transaction():  # a savepoint
+                await connection.execute(
+                    f"set local lock_timeout = {_LOCK_TIMEOUT_S * 1000:.0f}"
+                )
+                await connection.execute(one.sql)
+                await connection.execute(_APPLIED, one.name, one.sha256)
+        except asyncpg.LockNotAvailableError as error:
+            holders = await connection.fetchval(_HOLDERS, one.sql, _LOCK_TIMEOUT_S)
+            holders = holders or "others, in turn"
+            if time.monotonic() > until_s:
+                raise MigrationError(
+                    f"{_SETTING}: {one.name} got no lock in {_PATIENCE_S / 60:.0f}"
+                    f" minutes: its tables are in use by {holders}; migrate again"
+                    " when that has ended"
+                ) from error
+            if not waits:
+                _log.warning(_WAITS, one.name, _PATIENCE_S / 60, holders)
+                waits = True
+            await asyncio.sleep(random.uniform(*_PAUSE_S))  # noqa: S311 - spreads
+        else:
+            return
 
 
 def _check(known: list[Migration], there: dict[str, str]) -> None:

@@ -52,7 +52,7 @@ from gateway.model import (
     Status,
 )
 from gateway.protocol import notification, sse
-from gateway.store.pool import Connection, Pool
+from gateway.store.pool import ON_DISK, Connection, Pool
 from gateway.store.records import file_record
 
 INGEST_ID_LIFE = timedelta(days=3)
@@ -73,7 +73,7 @@ left join ingest_ids i on i.webhook_id = r.webhook_id
 # and which seq that rests on.  Rows come by file id, and so are they locked.  An
 # event of a file that moved meanwhile gets no file id, which the table refuses; so
 # do all if a pooler has led us to another server meanwhile.
-_WRITE = """
+_WRITE = f"""
 with said as materialized (
     select * from json_to_recordset($1::json)
     as (file_id text, seq integer, state text, type text, sender text,
@@ -99,8 +99,9 @@ with said as materialized (
     from json_to_recordset($4::json)
         as (webhook_id text, digest text, outcome text, seq integer)
 )
-select pg_notify($6, payload) from unnest($7::text[]) as n (payload)
-"""
+select (select count(pg_notify($6, payload)) from unnest($7::text[]) as n (payload)),
+    {ON_DISK}
+"""  # noqa: S608 - a constant
 
 _JSON = msgspec.json.Encoder()
 

@@ -14,17 +14,18 @@ from uuid_utils import uuid7
 from gateway import lifecycle
 from gateway.model import FileId, FileState, Seq, Status
 from gateway.protocol.registration import Registration
-from gateway.store.pool import Pool
+from gateway.store.pool import ON_DISK, Pool
 
-_CREATE = """
+_CREATE = f"""
 with file as (
     insert into files
         (id, seq, status, owner, attempt, state, jobs, deadline_at, created_at)
-    values ($1, $2, $3, $4, 1, $5, '{}', $6, $7)
+    values ($1, $2, $3, $4, 1, $5, '{{}}', $6, $7)
 )
 insert into events (file_id, seq, type, sender, occurred_at, recorded_at, state)
 values ($1, $2, 'created', 'gateway', $7, $7, $5)
-"""
+returning {ON_DISK}
+"""  # noqa: S608 - a constant
 
 
 def new_file_id() -> FileId:

@@ -49,6 +49,16 @@ once, and never as a scan, of a table or of an index, because the tables were
 small on that day.
 """
 
+ON_DISK = """
+case when current_setting('synchronous_commit') = 'off'
+     then set_config('synchronous_commit', 'on', true) end
+"""
+"""
+A statement that selects or returns this is committed to disk, whatever the default
+of server, database or role.  Not a matter of the session: a pooler leads statements
+to others, and a default may change at any time.
+"""
+
 _IDENTITY = """
 select concat_ws(
     '/', split_part(reelready_epoch(), '/', 1), 'files'::regclass::oid::text,

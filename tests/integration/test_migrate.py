@@ -1,13 +1,22 @@
 """The migrator: once, one at a time, and never over an edited file."""
 
 import asyncio
+import contextlib
 import json
+import logging
 import sys
+from datetime import UTC, datetime
 from itertools import chain
 
 import asyncpg
 import pytest
 
+from gateway.model import FileId, Outcome, Report, ReportType, Seq
+from gateway.protocol.registration import Registration
+from gateway.store.append import Answer, Append, Incoming
+from gateway.store.files import Files
+from gateway.store.history import History
+from gateway.store.pool import Pool
 from workers import migrate as migrator
 from workers.migrate import Migration, MigrationError, applied, migrate, migrations
 
@@ -111,6 +120,114 @@ async def test_a_failing_file_leaves_nothing_of_itself(empty_database_url, monke
         assert await connection.fetchval("select to_regclass('files')") is not None
     finally:
         await connection.close()
+
+
+LATER = Migration("9999_add_later.sql", "alter table files add column later text;")
+FILE = FileId("f1")
+
+
+@contextlib.asynccontextmanager
+async def backing_up(database_url, application_name="pg_dump"):
+    """Hold what pg_dump holds for as long as it runs; gives its pid."""
+    connection = await asyncpg.connect(
+        database_url, server_settings={"application_name": application_name}
+    )
+    try:
+        async with connection.transaction(isolation="repeatable_read"):
+            await connection.execute("lock table files, events in access share mode")
+            yield connection.get_server_pid()
+    finally:
+        await connection.close()
+
+
+WAITING = """
+select count(*) from pg_locks
+where not granted and locktype = $1 and database = (
+    select oid from pg_database where datname = current_database()
+) and waitstart < clock_timestamp() - make_interval(secs => $2)
+"""
+
+
+async def waiting(database_url, lock, for_s=0.0):
+    """Come back when somebody waits for a lock, and has for some time."""
+    connection = await asyncpg.connect(database_url)
+    try:
+        async with asyncio.timeout(10):
+            while not await connection.fetchval(WAITING, lock, for_s):
+                await connection.execute("select pg_sleep(0.02)")
+    finally:
+        await connection.close()
+
+
+async def test_a_migration_that_a_backup_holds_up_holds_up_nobody(
+    database_url, monkeypatch, caplog
+):
+    """Who asks for a lock behind it is served within a report's patience."""
+    known = [*migrations(), LATER]
+    monkeypatch.setattr(migrator, "migrations", lambda: known)
+    monkeypatch.setattr(migrator, "_PAUSE_S", (0.1, 0.1))
+    caplog.set_level(logging.WARNING)
+    async with Pool(database_url, max_connections=2) as pool:
+        said = Registration(name="a.mp4", content_type="video/mp4", size=1)
+        await Files(pool, {}).create(FILE, said)
+        async with backing_up(database_url) as pid:
+            migrating = asyncio.create_task(migrate(database_url))
+            await waiting(database_url, "relation")
+            for attempt in range(2, 5):
+                report = Report(
+                    type=ReportType.CONVERTING,
+                    attempt=attempt,
+                    occurred_at=datetime.now(UTC),
+                )
+                answers = await Append(pool, {})([Incoming(FILE, report)])
+                assert [Answer(Outcome.APPLIED, Seq(attempt))] == answers
+                read = await History(pool).read([(FILE, Seq(attempt - 1))])
+                assert attempt == read[FILE, Seq(attempt - 1)].head
+            assert not migrating.done()
+        assert [LATER.name] == await migrating
+
+    assert (
+        f"{LATER.name} waits for a lock, and tries again for 10 minutes: its tables"
+        f" are in use by pid {pid} pg_dump"
+    ) == "".join(record.getMessage() for record in caplog.records)
+
+
+@pytest.mark.parametrize("name", ["pg_dump", ""])
+async def test_what_holds_up_a_migration_for_too_long_is_named(
+    database_url, monkeypatch, name
+):
+    known = [*migrations(), LATER]
+    monkeypatch.setattr(migrator, "migrations", lambda: known)
+    monkeypatch.setattr(migrator, "_PATIENCE_S", 0.0)
+
+    async with backing_up(database_url, name) as pid:
+        named = f"pid {pid} {name}".strip()
+        with pytest.raises(
+            MigrationError,
+            match=rf"^REELREADY_DATABASE_URL: {LATER.name} got no lock in .* by"
+            rf" {named}; migrate again",
+        ):
+            await migrate(database_url)
+
+    assert LATER.name not in await ledger(database_url)
+    assert [LATER.name] == await migrate(database_url)
+
+
+async def test_another_migrator_has_patience_while_one_waits_for_a_lock(
+    database_url, monkeypatch, caplog
+):
+    """Only the one whose turn it is asks for locks."""
+    known = [*migrations(), LATER]
+    monkeypatch.setattr(migrator, "migrations", lambda: known)
+    monkeypatch.setattr(migrator, "_PAUSE_S", (0.1, 0.1))
+    caplog.set_level(logging.WARNING)
+    async with backing_up(database_url):
+        both = asyncio.gather(*(migrate(database_url) for _ in range(2)))
+        # Longer than a file waits for any of its locks.
+        await waiting(database_url, "advisory", for_s=2 * migrator._LOCK_TIMEOUT_S)
+
+    assert [[], [LATER.name]] == sorted(await both)
+    assert 1 == len(caplog.records)
 
 
 OLD_RELEASE_REGISTERS = """
