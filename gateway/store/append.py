@@ -65,8 +65,8 @@ select f.id, f.state, f.jobs, f.progressed_at, f.epoch,
        case when place = 1 then reelready_epoch() end as epoch_now,
        case when place = 1 then pg_postmaster_start_time() end as server
 from unnest($1::text[], $2::text[]) with ordinality as r (file_id, webhook_id, place)
-left join files f on f.id = r.file_id
-left join ingest_ids i on i.webhook_id = r.webhook_id
+left join files f on f.id = any (array[r.file_id])
+left join ingest_ids i on i.webhook_id = any (array[r.webhook_id])
 """
 
 # One row per event; the last one of each file also says what becomes of the file,
@@ -85,8 +85,8 @@ with said as materialized (
         jobs = n.jobs::json, progressed_at = n.progressed_at,
         deadline_at = n.deadline_at, epoch = $8::text
     from said n
-    where n.rests_on is not null and f.id = n.file_id and f.seq = n.rests_on
-      and pg_postmaster_start_time() = $9
+    where n.rests_on is not null and f.id = any (array[n.file_id])
+      and f.seq = n.rests_on and pg_postmaster_start_time() = $9
     returning 1
 ), event as (
     insert into events (file_id, seq, state, type, sender, occurred_at, recorded_at)

@@ -13,29 +13,29 @@ from gateway.store.pool import Pool
 from gateway.store.records import HEARD_AT
 
 _DELETE_INGEST_IDS = """
-delete from ingest_ids where webhook_id in (
+delete from ingest_ids where webhook_id = any (array(
     select webhook_id from ingest_ids where expires_at < now()
     order by expires_at limit $1 for update skip locked
-)
+))
 """
 
+# By where they lie: events do not change, and those that are locked do not go.
 _DELETE_PROGRESS = """
-delete from events e using (
-    select e.file_id, e.seq from events e join files f on f.id = e.file_id
+delete from events where ctid = any (array(
+    select e.ctid from events e join files f on f.id = any (array[e.file_id])
     where e.type = 'progress' and e.recorded_at < now() - $2::interval
       and e.seq < f.seq
     order by e.recorded_at limit $1 for update of e skip locked
-) old
-where e.file_id = old.file_id and e.seq = old.seq
+))
 """
 
 _DELETE_FILES = f"""
-delete from files where id in (
+delete from files where id = any (array(
     select id from files
     where status = 'expired' and created_at < now() - $2::interval
       and {HEARD_AT} < now() - $2::interval
     order by created_at limit $1 for update skip locked
-)
+))
 """  # noqa: S608 - the only value put in is our own constant
 
 

@@ -50,7 +50,7 @@ def _page(columns: str, *, after: str, unknown: str) -> str:
 _READ = f"""
 select c.place, f.seq as head, f.owner, f.status, e.seq, e.state
 from unnest($1::text[], $2::integer[]) with ordinality as c (id, after, place)
-join files f on f.id = c.id
+join files f on f.id = any (array[c.id])
 left join lateral {_page("seq, state", after="c.after", unknown="f.seq - 1")} e on true
 order by c.place, e.seq
 """  # noqa: S608 - all that is put in is our own
@@ -64,9 +64,10 @@ where (select count(*) from events where file_id = c.id and seq > last and seq <
 """
 
 _MOVED = """
-select f.id, f.seq
+select c.id, f.seq
 from unnest($1::text[], $2::integer[], $3::integer[]) as c (id, low, high)
-join files f on f.id = c.id and (f.seq > c.low or f.seq < c.high)
+cross join lateral (select seq from files where id = c.id limit 1) f
+where f.seq > c.low or f.seq < c.high
 """
 
 _TOLD = "seq, type, sender, occurred_at, recorded_at, state"

@@ -47,6 +47,11 @@ set enable_seqscan = off; set enable_hashjoin = off; set enable_mergejoin = off
 Every statement here finds rows by key, for one report or for hundreds: planned
 once, and never as a scan, of a table or of an index, because the tables were
 small on that day.
+
+The settings forbid scans of tables.  Of an index Postgres scans all if its order looks
+useful, as it does for `key = other`.  With `key = any (array[other])` there is nothing
+to do but look the key up; nor is there in a lateral subselect with a limit, which takes
+no locks here and is the faster one where little else is read.
 """
 
 ON_DISK = """

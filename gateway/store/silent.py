@@ -35,7 +35,7 @@ with found as (
 )
 update files f set deadline_at = now() + $4
 from found
-where f.id = found.id
+where f.id = any (array[found.id])
 returning f.id, f.state, f.jobs, f.progressed_at, now() - over as late, unanswered,
     f.deadline_at
 """  # noqa: S608 - the only value put in is our own constant
@@ -43,35 +43,35 @@ returning f.id, f.state, f.jobs, f.progressed_at, now() - over as late, unanswer
 # A little more than twice the silence: files that fell silent together are not
 # looked at together for ever.  Who was heard of meanwhile has another time already.
 # Reports lock in the order of ids, and so they are never waited for: whoever is
-# locked is just heard of.
+# locked is just heard of.  With `=`, the index of deadlines could be scanned as well.
 _PUT_OFF = f"""
 with looked as materialized (
-    select id, over, now() + least(now() - since, $6) * (1 + random() / 5) as later
+    select f.id, over, now() + least(now() - since, $6) * (1 + random() / 5) as later
     from unnest($1::text[], $2::timestamptz[], $3::boolean[]) as c (id, again_at, late)
-    join files f using (id)
+    join files f on f.id = any (array[c.id])
     join unnest($4::text[], $5::interval[]) as l (name, life) on l.name = status
     cross join lateral (select {HEARD_AT} as since) s
     cross join lateral (select case when not late then since + l.life end as over) o
-    where f.deadline_at = again_at
-    order by id
+    where f.deadline_at is not distinct from again_at
+    order by c.id
     for update of f skip locked
 )
 update files f set deadline_at = least(over, later), unanswered_since = null
 from looked
-where f.id = looked.id
+where f.id = any (array[looked.id])
 """  # noqa: S608 - as above
 
 _NOTE_UNANSWERED = """
 with asked as materialized (
-    select id, found_at
+    select f.id, found_at
     from unnest($1::text[], $2::timestamptz[]) as c (id, found_at)
-    join files f using (id)
-    order by id
+    join files f on f.id = any (array[c.id])
+    order by c.id
     for update of f skip locked
 )
 update files f set unanswered_since = found_at
 from asked
-where f.id = asked.id
+where f.id = any (array[asked.id])
 """
 
 UNANSWERED_LIFE = timedelta(minutes=8)
