@@ -267,7 +267,9 @@ class Config:
         _number(1, 5 * 1024**3), 5 * 1024**3, about="size of one upload"
     )
     upload_url_seconds: int = _setting(
-        _number(1, 604_800), 900, about="life of a signed upload"
+        _number(1, 604_800),
+        900,
+        about="life of a signed upload, no longer than UPLOAD_DEADLINE_SECONDS",
     )
     watch_token_seconds: int = _setting(
         _number(1, 31_536_000), 86_400, about="life of a watch token"
@@ -328,13 +330,15 @@ class Config:
         Read the environment.
 
         Raises:
-            ConfigError: A setting is missing, unreadable or out of range.
+            ConfigError: A setting is missing, unreadable, out of range or at odds
+                with another.
         """
         values = {
             one.name: _parsed(one.name, raw, one.metadata["parse"])
             for one in fields(cls)
             if (raw := _raw(environ, one.name)) is not None
         }
+        _refuse_late_uploads(values)
         for one in fields(cls):
             if one.default is MISSING and one.name not in values:
                 name = PREFIX + one.name.upper()
@@ -437,6 +441,19 @@ def token_secrets(environ: Mapping[str, str] = os.environ) -> tuple[str, ...]:
     """
     secrets: tuple[str, ...] = _required("token_secrets", environ)
     return secrets
+
+
+def _refuse_late_uploads(values: Mapping[str, Any]) -> None:
+    """An upload that S3 takes when its file has expired would be lost for good."""
+    life, deadline = "upload_url_seconds", "upload_deadline_seconds"
+    default = {one.name: one.default for one in fields(Config)}
+    life_s, deadline_s = ({**default, **values}[name] for name in (life, deadline))
+    if life_s > deadline_s:
+        raise ConfigError(
+            PREFIX + (deadline if deadline in values else life).upper(),
+            f"a signed upload may come for {life_s} s ({PREFIX}UPLOAD_URL_SECONDS), "
+            f"but expires after {deadline_s} s ({PREFIX}UPLOAD_DEADLINE_SECONDS)",
+        )
 
 
 def _required(name: str, environ: Mapping[str, str]) -> Any:

@@ -77,4 +77,8 @@ class GatewayRefusedError(LambdaError):
 
 
 class GatewayUnavailableError(LambdaError):
-    """The gateway cannot be reached or cannot store now; nothing was stored."""
+    """
+    The gateway cannot be reached, cannot store now, or somebody answered for it.
+
+    Nothing is known to be stored; the same post again does no harm.
+    """

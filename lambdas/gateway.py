@@ -8,6 +8,9 @@ byte, while a manifest that could be completed only the second time, or by a
 newer release of this code, is a post of its own (and stale, if it says nothing
 new).
 
+Stored is what a gateway says is stored: an answer without an outcome, such as a
+load balancer's page that all will be well soon, is none, whatever its status.
+
 Source: https://www.standardwebhooks.com, docs/protocol.md.
 """
 
@@ -67,9 +70,7 @@ class Gateway:
     settings: GatewaySettings
     sleep: Callable[[float], None] = time.sleep
 
-    def report(
-        self, file_id: str, cause: str, report: Mapping[str, object]
-    ) -> str | None:
+    def report(self, file_id: str, cause: str, report: Mapping[str, object]) -> str:
         """
         Say what happened to a file.
 
@@ -77,12 +78,13 @@ class Gateway:
             cause: Names the event behind it, the same on every delivery.
 
         Returns:
-            The outcome, as docs/protocol.md has them; None: it names none.
+            The outcome: one of docs/protocol.md, or of a newer gateway.
 
         Raises:
             GatewayRefusedError: The answer is final: no such file, a wrong
                 key, a report it cannot read.
-            GatewayUnavailableError: It is away, also after some tries.
+            GatewayUnavailableError: It is away, also after some tries, or
+                somebody else answers in its place.
         """
         return _outcome_in(self._post(file_id, "reports", cause, report))
 
@@ -105,7 +107,7 @@ class Gateway:
             file_id=file_id,
             type=content.get("type"),
             webhook_id=webhook_id,
-            answer=answer,
+            answer=_shown(answer),
         )
         return answer
 
@@ -135,10 +137,12 @@ class Gateway:
             | ({"traceparent": trace} if trace else {}),
         )
         try:
-            return _answer_to(request)
+            answer = _answer_to(request)
         except (OSError, http.client.HTTPException) as problem:
             msg = f"{url} cannot be reached: {problem}"
             raise GatewayUnavailableError(msg) from problem
+        _outcome_in(answer)
+        return answer
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):
@@ -157,21 +161,34 @@ def _answer_to(request: urllib.request.Request) -> str:
             return _text(answer)
     except urllib.error.HTTPError as problem:
         with problem:
-            text = _text(problem)
+            text = _shown(_text(problem))
         if problem.code in _RETRYABLE or problem.code >= _FIRST_SERVER_ERROR:
             msg = f"the gateway answered {problem.code}: {text}"
             raise GatewayUnavailableError(msg) from None
         raise GatewayRefusedError(problem.code, text) from None
 
 
-def _outcome_in(answer: str) -> str | None:
+def _outcome_in(answer: str) -> str:
+    """
+    What a gateway of this release or a newer one says has become of a post.
+
+    Raises:
+        GatewayUnavailableError: It is no gateway's answer and promises nothing.
+    """
     try:
-        return str(json.loads(answer)["outcome"])
+        outcome = json.loads(answer)["outcome"]
     except (ValueError, TypeError, KeyError):
-        return None
+        outcome = None
+    if not isinstance(outcome, str):
+        msg = f"no gateway answered: {_shown(answer)}"
+        raise GatewayUnavailableError(msg)
+    return outcome
 
 
 def _text(answer: http.client.HTTPResponse | urllib.error.HTTPError) -> str:
+    return answer.read(_MAX_ANSWER_BYTES).decode(errors="replace")
+
+
+def _shown(answer: str) -> str:
     """The start of an answer, fit for one line of a log."""
-    text = answer.read(_MAX_ANSWER_BYTES).decode(errors="replace")
-    return text[:_MAX_SHOWN_CHARACTERS]
+    return answer[:_MAX_SHOWN_CHARACTERS]

@@ -185,7 +185,7 @@ class Converter:
         log("info", "job.created", file_id=file_id, job_id=job_id)
         return job_id
 
-    def _report(self, upload: Upload, file_id: str, news: Report) -> str | None:
+    def _report(self, upload: Upload, file_id: str, news: Report) -> str:
         report: Report = {
             **news,
             "attempt": ATTEMPT,

@@ -16,11 +16,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 import uvloop
+from msgspec.structs import replace
 
 from gateway.config import PREFIX, Config
 from gateway.errors import GatewayError, RejectedError
 from gateway.model import (
     FileError,
+    FileId,
     FileRecord,
     FileState,
     Outcome,
@@ -46,7 +48,8 @@ STATEMENT_TIMEOUT_S = 10.0
 
 PATIENCE = timedelta(minutes=4)
 """
-A file whose time is over is asked about for so long while AWS does not answer.
+A file whose time is over is asked about for so long while AWS does not answer, or
+while the database will not take what it says.
 With the time until it is seen, and seen again, it ends in ten.
 """
 
@@ -132,8 +135,7 @@ class Reconciler:
         found = await self._silent.claim(MAX_SWEEP_FILES)
         random.shuffle(found)  # so that no file is always the one there is no time for
         findings = await self._upstream.ask([file.record for file in found])
-        asked = list(zip(found, findings, strict=True))
-        moved = await self._pass_on(asked)
+        moved, asked = await self._pass_on(list(zip(found, findings, strict=True)))
         await self._write(
             [
                 _ending(file)
@@ -167,19 +169,38 @@ class Reconciler:
             await self._silent.note_unanswered(in_vain)
         return len(found)
 
-    async def _pass_on(self, asked: Sequence[tuple[SilentFile, Finding]]) -> set[str]:
-        """Write what lost reports would have said; returns whose state moved."""
+    async def _pass_on(
+        self, asked: list[tuple[SilentFile, Finding]]
+    ) -> tuple[set[FileId], list[tuple[SilentFile, Finding]]]:
+        """
+        Write what lost reports would have said.
+
+        Returns:
+            Whose state moved; and what was learned that counts: a job that is over
+            but cannot be written of may not be called silent, so nothing was.
+        """
         batch = [
             Incoming(file.record.state.id, said)
             for file, finding in asked
             for said in finding.reports
         ]
-        answers = await self._write(batch)
-        return {
+        answers = list(zip(batch, await self._write(batch), strict=True))
+        moved = {
             incoming.file_id
-            for incoming, answer in zip(batch, answers, strict=True)
+            for incoming, answer in answers
             if isinstance(answer, Answer) and answer.outcome is Outcome.APPLIED
         }
+        refused = {
+            incoming.file_id: str(answer)
+            for incoming, answer in answers
+            if isinstance(answer, GatewayError) and incoming.file_id not in moved
+        }
+        return moved, [
+            (file, replace(finding, unknown=refused[file.record.state.id]))
+            if file.record.state.id in refused and not finding.alive
+            else (file, finding)
+            for file, finding in asked
+        ]
 
     async def _write(self, batch: list[Incoming]) -> list[Answer | GatewayError]:
         """Write; one that the database will not take does not hold up others."""

@@ -43,6 +43,7 @@ MAX_LATE_S = 600.0
 
 _DEADLINES_S = {"awaiting_upload": 10, "uploaded": 60, "converting": 360}
 _SETTINGS = {
+    "UPLOAD_URL_SECONDS": _DEADLINES_S["awaiting_upload"],
     "UPLOAD_DEADLINE_SECONDS": _DEADLINES_S["awaiting_upload"],
     "START_DEADLINE_SECONDS": _DEADLINES_S["uploaded"],
     "CONVERSION_DEADLINE_SECONDS": _DEADLINES_S["converting"],

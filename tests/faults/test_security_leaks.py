@@ -3,17 +3,22 @@ No secret and no token in any log, answer or metric (A5).
 
 A real gateway logs all it can, down to what asyncio and aiohttp say when they
 are debugged; clients show it their credentials in every place where one may
-stand, and in some where none may; Postgres dies meanwhile.
+stand, and in some where none may; Postgres and Redis die meanwhile.
 """
 
 import asyncio
 import base64
+import os
 import re
 import secrets
-from urllib.parse import quote
+import signal
+from urllib.parse import quote, urlsplit
 
+import asyncpg
 import pytest
 
+from bench.children import Children
+from bench.peers.redis import redis
 from bench.server import get, post
 from bench.soak.stage import Stage
 
@@ -31,6 +36,15 @@ app.start_logging = start_logging
 main(["serve"])
 """
 REPORT = b'{"type":"uploaded","occurred_at":"2026-01-02T03:04:05Z"}'
+
+
+class Keyed(Stage):
+    """A stage whose gateways sign uploads with a key that can be looked for."""
+
+    aws_key = secrets.token_urlsafe(30)
+
+    def environment(self):
+        return super().environment() | {"AWS_SECRET_ACCESS_KEY": self.aws_key}
 
 
 async def ask(stage: Stage, raw: bytes, *, wait_s: float = 3.0) -> bytes:
@@ -95,10 +109,29 @@ def shown_everywhere(credential: str, file_id: str) -> list[bytes]:
 
 
 @pytest.mark.timeout(120)
-async def test_no_secret_gets_into_a_log_an_answer_or_a_metric(monkeypatch):
+@pytest.mark.parametrize(
+    ("has_redis", "complaint"),
+    [
+        (False, b"listener lost: "),
+        (True, b"REELREADY_REDIS_URL: cannot be reached"),
+    ],
+)
+async def test_no_secret_gets_into_a_log_an_answer_or_a_metric(
+    monkeypatch, has_redis, complaint
+):
     monkeypatch.setenv("PYTHONASYNCIODEBUG", "1")
     monkeypatch.setenv("PYTHONDEVMODE", "1")
-    async with Stage(settings={"ACCESS_LOG": "on"}) as stage:
+    of_redis, settings = secrets.token_urlsafe(24), {"ACCESS_LOG": "on"}
+    async with (
+        Children() as children,
+        redis(children) as server,
+        Keyed(settings=settings) as stage,
+    ):
+        if has_redis:
+            settings["REDIS_URL"] = server.url.replace("//", f"//:{of_redis}@")
+        of_postgres = urlsplit(stage.url).password
+        with pytest.raises(asyncpg.InvalidPasswordError):
+            await asyncpg.connect(stage.url, password="another")
         await stage.start_gateway(("-c", TALKATIVE))
         await stage.ready()
         known = stage.known
@@ -115,6 +148,7 @@ async def test_no_secret_gets_into_a_log_an_answer_or_a_metric(monkeypatch):
         asked = [raw for one in credentials for raw in shown_everywhere(one, file_id)]
 
         answers = await asyncio.gather(*(ask(stage, raw) for raw in [report, *asked]))
+        os.kill(server.pid, signal.SIGKILL)
         stage.kill_postgres()
         answers += await asyncio.gather(*(ask(stage, raw) for raw in asked))
         await stage.start_postgres()
@@ -127,9 +161,12 @@ async def test_no_secret_gets_into_a_log_an_answer_or_a_metric(monkeypatch):
     assert b"everything is logged" in log
     assert b'"DEBUG"' in log
     assert log.count(b"reelready.access") > 100
-    assert b"listener lost: " in log
+    assert complaint in log
     for secret in [
         *credentials,
+        of_postgres,
+        of_redis,
+        stage.aws_key,
         token.rpartition(".")[2],
         known.ingest.hex(),
         whsec.removeprefix("whsec_"),

@@ -39,6 +39,7 @@ ENDS = dict.fromkeys(
 )
 PATIENCE = {
     "silence_seconds": 1,
+    "upload_url_seconds": 2,
     "upload_deadline_seconds": 2,
     "start_deadline_seconds": 2,
     "conversion_deadline_seconds": 2,

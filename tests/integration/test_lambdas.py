@@ -187,6 +187,22 @@ def test_a_short_outage_is_bridged_within_the_invocation(door, status):
     assert 1 == len(set(door.posts))
 
 
+@pytest.mark.usefixtures("mediaconvert")
+@pytest.mark.parametrize("status", [200, 202])
+def test_a_page_of_a_load_balancer_is_no_gateways_answer(door, status):
+    """Else AWS forgets the event, and nobody has it."""
+    door.script = [status] * 6
+    door.page = "<html>be right back</html>"
+
+    with pytest.raises(GatewayUnavailableError, match="be right back"):
+        save("mediaconvert-06-complete-hls")
+    with pytest.raises(GatewayUnavailableError, match="be right back"):
+        convert()
+
+    assert ["manifest"] * 3 + ["uploaded"] * 3 == door.types
+    assert 0 == claims()
+
+
 @pytest.mark.parametrize("status", [400, 401, 404, 410, 413, 422])
 def test_a_final_answer_fails_the_invocation_at_once(door, status):
     """So that AWS keeps the event in the dead-letter queue for a person."""

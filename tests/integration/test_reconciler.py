@@ -10,7 +10,7 @@ from gateway.model import Report, ReportType
 from gateway.store.append import Append
 from gateway.store.pool import Pool
 from gateway.store.silent import UNANSWERED_LIFE, Silent
-from workers.reconciler import Reconciler
+from workers.reconciler import PATIENCE, Reconciler
 from workers.upstream import SENDER, Finding
 
 AGAIN = timedelta(minutes=1)
@@ -135,6 +135,35 @@ async def test_what_aws_knows_is_told_to_whoever_waits(own_gateway, pool):
     )
     late = await gateway.complete(file_id)
     assert late["outcome"] in {"stale", "duplicate"}
+
+
+async def test_what_cannot_be_written_ends_a_file_when_patience_is_over(
+    own_gateway, pool
+):
+    gateway = own_gateway
+    file_id = await gateway.new_file()
+    await gateway.report(file_id, "converting", job_id="j-1")
+    await gateway.fetch(
+        "alter table events add constraint no_end check (type <> 'completed')"
+    )
+    await gateway.fetch(
+        "update files set deadline_at = now() - interval '1 s', state ="
+        " jsonb_set(state::jsonb, '{updated_at}', to_jsonb(now() - interval '3 h'))"
+    )
+    lost = Report(
+        type=ReportType.COMPLETED, occurred_at=datetime.now(UTC), sender=SENDER
+    )
+    worker = reconciler(gateway, pool, Upstream(**{file_id: Finding(reports=(lost,))}))
+
+    await swept(1, worker)
+    at_first = await gateway.state(file_id)
+    await of_long_ago(pool, deadline_at=SECOND)
+    await of_long_ago(pool, unanswered_since=PATIENCE + SECOND)
+    await swept(1, worker)
+    at_last = await gateway.state(file_id)
+
+    assert "converting" == at_first["status"]
+    assert "conversion_never_reported" == at_last["error"]["code"]
 
 
 async def say(gateway, file_id, kind):

@@ -267,10 +267,42 @@ def test_deadlines_are_those_of_the_stages_that_wait():
         Status.UPLOADED: timedelta(seconds=2),
         Status.CONVERTING: timedelta(seconds=3),
     } == config(
+        UPLOAD_URL_SECONDS="1",
         UPLOAD_DEADLINE_SECONDS="1",
         START_DEADLINE_SECONDS="2",
         CONVERSION_DEADLINE_SECONDS="3",
     ).deadlines
+
+
+@pytest.mark.parametrize(
+    ("named", "life_s", "deadline_s"),
+    [
+        ("UPLOAD_URL_SECONDS", "604800", None),
+        ("UPLOAD_URL_SECONDS", "86401", None),
+        ("UPLOAD_DEADLINE_SECONDS", None, "899"),
+        ("UPLOAD_DEADLINE_SECONDS", "61", "60"),
+    ],
+)
+def test_an_upload_that_s3_takes_is_not_too_late_for_us(named, life_s, deadline_s):
+    """Who has set one of the two is told of that one; either may be the default."""
+    with pytest.raises(ConfigError) as caught:
+        config(UPLOAD_URL_SECONDS=life_s, UPLOAD_DEADLINE_SECONDS=deadline_s)
+
+    assert PREFIX + named == caught.value.setting
+    assert f"{life_s or 900} s ({PREFIX}UPLOAD_URL_SECONDS)" in str(caught.value)
+    assert f"{deadline_s or 86400} s ({PREFIX}UPLOAD_DEADLINE_SECONDS)" in str(
+        caught.value
+    )
+
+
+@pytest.mark.parametrize(
+    ("life_s", "deadline_s"),
+    [("60", "60"), (None, "900"), ("86400", None), ("604800", "604800")],
+)
+def test_an_upload_may_come_until_its_file_expires(life_s, deadline_s):
+    settings = config(UPLOAD_URL_SECONDS=life_s, UPLOAD_DEADLINE_SECONDS=deadline_s)
+
+    assert settings.upload_url_seconds <= settings.upload_deadline_seconds
 
 
 def test_silence_is_looked_into_before_it_is_an_answer():

@@ -133,7 +133,7 @@ class RecordingGateway:
     """Takes every post, keeps it, and answers with one outcome."""
 
     posts: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
-    outcome: str | None = "applied"
+    outcome: str = "applied"
 
     def report(self, file_id, cause, report):
         self.posts.append((file_id, cause, dict(report)))
@@ -166,12 +166,14 @@ class StandInGateway:
     Attributes:
         script: Statuses to answer with before the ordinary answers begin.
         location: Where an answer of the script redirects to.
+        page: What is answered, whatever the status, in place of a gateway's words.
     """
 
     url: str = ""
     posts: list[Post] = field(default_factory=list)
     script: list[int] = field(default_factory=list)
     location: str = ""
+    page: str = ""
     seen: dict[str, bytes] = field(default_factory=dict)
 
     def answer(self, path: str, headers: dict[str, str], body: bytes) -> int:
@@ -205,7 +207,8 @@ def gateway_server() -> Iterator[StandInGateway]:
             body = self.rfile.read(int(self.headers["content-length"]))
             headers = {name.lower(): value for name, value in self.headers.items()}
             status = gateway.answer(self.path, headers, body)
-            text = json.dumps({"outcome": "applied", "seq": 2}).encode()
+            said = gateway.page or json.dumps({"outcome": "applied", "seq": 2})
+            text = said.encode()
             self.send_response(status)
             if 300 <= status < 400:
                 self.send_header("location", gateway.location)

@@ -12,6 +12,7 @@ from lambdas.gateway import Gateway, signature
 from lambdas.settings import GatewaySettings
 from tests.unit.lambdas.standins import FILE_ID, SECRET, SETTINGS
 
+ANSWER = '{"outcome":"applied","seq":3}'
 KEY = base64.b64decode(SECRET.removeprefix("whsec_"))
 
 
@@ -32,7 +33,7 @@ def sent(monkeypatch):
 
     def take(request):
         posts.append((request.get_header("Webhook-id"), request.data))
-        return "{}"
+        return ANSWER
 
     monkeypatch.setattr(gateway, "_answer_to", take)
     return posts
@@ -79,18 +80,46 @@ def test_half_a_character_does_not_lose_a_report(sent):
     ("answer", "outcome"),
     [
         ('{"outcome":"stale","seq":3}', "stale"),
-        ('{"outcome":"applied","seq":3,"more":[]}', "applied"),
-        ("{}", None),
-        ("[]", None),
-        ("", None),
-        ("<html>", None),
+        ('{"outcome":"of a newer gateway"}', "of a newer gateway"),
+        (json.dumps({"more": "x" * 10_000, "outcome": "applied"}), "applied"),
     ],
 )
-def test_a_report_returns_its_outcome_if_there_is_one(monkeypatch, answer, outcome):
+def test_a_report_returns_its_outcome(monkeypatch, answer, outcome):
     monkeypatch.setattr(gateway, "_answer_to", lambda _: answer)
     door = Gateway(GatewaySettings.from_env(SETTINGS))
 
     assert outcome == door.report(FILE_ID, "eb-1", {})
+
+
+@pytest.mark.parametrize("post", [Gateway.report, Gateway.manifest])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *["", "<html>be right back</html>", '{"outcome":"appl', '"outcome"', "1"],
+        *["{}", "[]", "null", '{"outcome":null}', '{"outcome":1}', '{"status":"ok"}'],
+    ],
+)
+def test_what_no_gateway_says_is_tried_again_and_is_not_stored(
+    monkeypatch, post, answer
+):
+    """A load balancer's page during maintenance comes with 200, too."""
+    tries = []
+    monkeypatch.setattr(gateway, "_answer_to", lambda _: tries.append(1) or answer)
+    door = Gateway(GatewaySettings.from_env(SETTINGS), sleep=lambda _: None)
+
+    with pytest.raises(GatewayUnavailableError, match="no gateway answered: "):
+        post(door, FILE_ID, "eb-1", {})
+
+    assert 3 == len(tries)
+
+
+def test_a_long_answer_is_cut_in_a_log(sent, monkeypatch, capsys):
+    said = ANSWER.replace("}", f',"more":"{"x" * 10_000}"}}')
+    monkeypatch.setattr(gateway, "_answer_to", lambda _: said)
+
+    post(type="uploaded")
+
+    assert said[:500] == json.loads(capsys.readouterr().out)["answer"]
 
 
 def test_tries_are_bounded_and_pause_in_between(monkeypatch):

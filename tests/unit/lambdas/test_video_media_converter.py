@@ -367,7 +367,7 @@ def test_an_upload_written_again_while_it_converts_is_let_go(gateway, s3):
 
 
 @pytest.mark.usefixtures("converter", "uploaded", "one_job")
-@pytest.mark.parametrize("outcome", ["applied", "duplicate", None])
+@pytest.mark.parametrize("outcome", ["applied", "duplicate", "of a newer gateway"])
 def test_a_file_that_waits_for_its_job_gets_it(gateway, outcome):
     gateway.outcome = outcome
 

@@ -50,6 +50,7 @@ class Fakes:
         self.converted: list[FileId] = []
         self.put: list[SilentFile] = []
         self.rejected: set[str] = set()
+        self.unwritable: set[ReportType] = set()
         self.in_vain: list[SilentFile] = []
         self.away = False
 
@@ -73,7 +74,10 @@ class Fakes:
         self.converted += [state.id for state in states]
 
     async def append(self, batch: Sequence[Incoming]) -> list[Answer]:
-        if any(one.file_id in self.rejected for one in batch):
+        if any(
+            one.file_id in self.rejected or one.report.type in self.unwritable
+            for one in batch
+        ):
             raise RejectedError("not this one")
         self.written += batch
         return [Answer(self.outcome, Seq(2)) for _ in batch]
@@ -257,6 +261,45 @@ async def test_a_lost_report_is_passed_on_and_ends_nothing():
     assert [(COMPLETED, None, None)] == [
         (one.report, one.if_seq, one.webhook_id) for one in fakes.written
     ]
+
+
+@pytest.mark.parametrize(
+    ("unanswered", "noted", "ends"),
+    [(None, True, False), (PATIENCE, False, False), (PATIENCE + SECOND, False, True)],
+)
+async def test_what_cannot_be_written_is_not_silence_until_patience_is_over(
+    unanswered, noted, ends
+):
+    """Its job has said how it ended; but every file ends."""
+    found = silent(late=LONG_OVER, unanswered=unanswered)
+    fakes = Fakes([found], finding=Finding(reports=(COMPLETED,)))
+    fakes.unwritable = {ReportType.COMPLETED}
+
+    await fakes.reconciler().sweep()
+
+    assert [ReportType.FAILED] * ends == fakes.said
+    assert [found] * noted == fakes.in_vain
+    assert [] == fakes.put
+
+
+async def test_what_cannot_be_written_is_soon_tried_again():
+    fakes = Fakes([silent(late=NOT_OVER)], finding=Finding(reports=(COMPLETED,)))
+    fakes.unwritable = {ReportType.COMPLETED}
+
+    await fakes.reconciler().sweep()
+
+    assert [] == [*fakes.put, *fakes.in_vain, *fakes.written]
+
+
+async def test_a_job_that_runs_is_no_silence_though_its_progress_cannot_be_written():
+    found = silent(late=LONG_OVER, unanswered=PATIENCE + SECOND)
+    fakes = Fakes([found], finding=Finding(reports=(PROGRESS,), alive=True))
+    fakes.unwritable = {ReportType.PROGRESS}
+
+    await fakes.reconciler().sweep()
+
+    assert [found] == fakes.put
+    assert [] == [*fakes.in_vain, *fakes.written]
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,22 @@ async def test_all_that_is_missing_or_wrong_is_said(reelready, tmp_path):
     ] == sorted(line.split(": ")[1] for line in result.stderr.splitlines())
 
 
+async def test_settings_at_odds_are_said_once_beside_what_is_missing(reelready):
+    wrong = SETTINGS | {
+        "REELREADY_UPLOAD_URL_SECONDS": "7200",
+        "REELREADY_UPLOAD_DEADLINE_SECONDS": "3600",
+    }
+    del wrong["REELREADY_BUCKET"]
+
+    result = await reelready("config", **wrong)
+
+    assert 1 == result.exit_code
+    odds, missing = result.stderr.splitlines()
+    assert "7200 s (REELREADY_UPLOAD_URL_SECONDS)" in odds
+    assert "3600 s (REELREADY_UPLOAD_DEADLINE_SECONDS)" in odds
+    assert "REELREADY_BUCKET: is not set" in missing
+
+
 async def test_on_a_terminal_it_is_a_table(on_terminal):
     terminal = await on_terminal("config", **SETTINGS)
 

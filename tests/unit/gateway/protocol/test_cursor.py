@@ -42,9 +42,17 @@ def test_what_nobody_gave_out_is_unknown(text):
     assert UNKNOWN == cursor.parse(text)
 
 
-@given(any_text)
+@given(any_text | st.text("0123456789-\u0663", max_size=12))
 def test_any_text_is_a_cursor_of_some_kind(text):
-    assert cursor.parse(text) in {CURRENT, UNKNOWN} or text.strip("0123456789") == ""
+    """Up to nine ASCII digits are their number, and nothing else is one."""
+    value = 0
+    for place, digit in enumerate(reversed(text)):
+        value += "0123456789".find(digit) * 10**place
+    is_seq = set(text) <= set("0123456789") and len(text) <= 9
+
+    expected = CURRENT if not text else value if is_seq else UNKNOWN
+
+    assert expected == cursor.parse(text)
 
 
 @given(any_text, any_text, any_text, any_text)
