@@ -126,6 +126,7 @@ class _Anyone:
     """No limits and no addresses."""
 
     counts = False
+    is_memory_full = False
 
     def __getattr__(self, _: str) -> Callable[..., None]:
         return lambda *_args: None
