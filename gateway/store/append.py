@@ -296,7 +296,8 @@ class Append:
                     raise
             except asyncpg.PostgresError as error:
                 if not isinstance(error, _OVERTAKEN) or attempts == _MAX_ATTEMPTS:
-                    raise RejectedError(str(error)) from error
+                    # Without its detail, which has the row in it, and so a file's name.
+                    raise RejectedError(str(error.args[0])) from error
             else:
                 if work.events:
                     self._note_ringing(rings=rings)

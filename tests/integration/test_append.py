@@ -128,9 +128,11 @@ async def test_who_is_overtaken_for_ever_is_refused_and_stores_nothing(
         incoming(file_id, "converting", job_id="j-1"),
     ]
 
-    with pytest.raises(RejectedError):
+    with pytest.raises(RejectedError) as refused:
         await Overtaken(pool, *others)([incoming(file_id, "completed", job_id="j-1")])
 
+    assert "DETAIL" in str(refused.value.__cause__)
+    assert "DETAIL" not in str(refused.value)
     assert [(1, "created"), (2, "uploaded"), (3, "converting")] == await story(
         gateway, file_id
     )
