@@ -8,7 +8,7 @@ Its clock of tokens is the loop's, so that an hour passes when it is told to.
 
 import asyncio
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import SimpleNamespace
 from unittest.mock import patch
@@ -90,7 +90,7 @@ class Rooms:
             waiting=Waiting(CONFIG, self.lot, self.access),
             ingest=IngestRoutes(CONFIG, ingest, _MEMORY),
             access=self.access,
-            hand_over=_refuse_to_hand_over,
+            cold=_refuse_to_hand_over,
             wheel=wheel,
             headers=CommonHeaders(CONFIG.allowed_origins),
             metrics=_METRICS,
@@ -163,5 +163,5 @@ class Rooms:
         return self._tasks
 
 
-def _refuse_to_hand_over() -> asyncio.Protocol:
+def _refuse_to_hand_over(_: Callable[[], None]) -> asyncio.Protocol:
     raise AssertionError("the steps ask for nothing that aiohttp would serve")

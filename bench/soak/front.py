@@ -156,7 +156,7 @@ async def _front(pieces: Iterable[bytes]) -> Seen:
         waiting=routes,
         ingest=routes,
         access=anyone,
-        hand_over=lambda: _Cold(seen),
+        cold=lambda _: _Cold(seen),
         wheel=Wheel(),
         headers=CommonHeaders(()),
         metrics=_METRICS,

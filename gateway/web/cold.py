@@ -26,7 +26,7 @@ _log = logging.getLogger("reelready.web")
 class ColdConnection(web.RequestHandler):
     """One connection that the door has handed over."""
 
-    __slots__ = ("_client", "_common", "_requests")
+    __slots__ = ("_client", "_common", "_on_lost", "_requests")
 
     def __init__(
         self,
@@ -34,6 +34,7 @@ class ColdConnection(web.RequestHandler):
         common: CommonHeaders,
         metrics: Metrics,
         client: Callable[[str, str | None], str],
+        on_lost: Callable[[], None],
     ) -> None:
         super().__init__(
             server,
@@ -50,6 +51,12 @@ class ColdConnection(web.RequestHandler):
         self._common = common
         self._client = client
         self._requests = metrics.requests
+        self._on_lost = on_lost
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """End, and let the door know."""
+        super().connection_lost(exc)
+        self._on_lost()
 
     def client(self, request: web.BaseRequest) -> str:
         """Find out from which address a request comes, as `Access.client` does."""

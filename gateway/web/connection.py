@@ -246,6 +246,8 @@ class Connection(Timed, asyncio.Protocol):
             self._transport.close()
             if self._transport.get_write_buffer_size():
                 self._door.wheel.put(self, FLUSH_LIMIT_S)
+                if self._in_reserve:
+                    self._door.leave_reserve(self)
 
     def retire(self) -> None:
         """Close after the answer to what was asked, or is being asked."""
@@ -444,9 +446,7 @@ class Connection(Timed, asyncio.Protocol):
         self._transport = None
         self._received = b""
         self._hold()
-        if self._in_reserve:
-            self._door.hand_over_guest(transport)
-        protocol = self._door.hand_over()
+        protocol = self._door.hand_over(transport, in_reserve=self._in_reserve)
         transport.set_protocol(protocol)
         protocol.connection_made(transport)
         protocol.data_received(bytes(received))

@@ -69,12 +69,9 @@ class _ColdGuest(Timed):
     is_being_answered = False
     """As far as we know."""
 
-    def __init__(
-        self, transport: asyncio.Transport, guests: "dict[_Guest, None]"
-    ) -> None:
+    def __init__(self, transport: asyncio.Transport) -> None:
         super().__init__()
         self._transport = transport
-        self._guests = guests
 
     @property
     def is_leaving(self) -> bool:
@@ -83,7 +80,6 @@ class _ColdGuest(Timed):
 
     def on_time(self) -> None:
         """Have had the time there is."""
-        self._guests.pop(self, None)
         self.abort()
 
     def abort(self) -> None:
@@ -103,7 +99,7 @@ class Door:
         waiting: Waiting,
         ingest: IngestRoutes,
         access: Access,
-        hand_over: Callable[[], asyncio.Protocol],
+        cold: Callable[[Callable[[], None]], asyncio.Protocol],
         wheel: Wheel,
         headers: CommonHeaders,
         metrics: Metrics,
@@ -111,7 +107,7 @@ class Door:
         self.waiting = waiting
         self.ingest = ingest
         self.access = access
-        self.hand_over = hand_over
+        self._cold = cold
         self.wheel = wheel
         self.headers = headers
         self.logs_access = not _access_log.disabled
@@ -120,6 +116,7 @@ class Door:
         self._holders: dict[Connection, None] = {}
         self.first_reserved, self.last_file = _files()
         self._guests: dict[_Guest, None] = {}
+        self._leaving: dict[_Guest, None] = {}
         self._evicted = metrics.evicted
         self._answered: dict[tuple[str, int], Count] = {}
         self._requests = metrics.requests
@@ -156,7 +153,7 @@ class Door:
         most = self.last_file - self.first_reserved
         if number < self.first_reserved:
             # Who says nothing costs little memory; an answer that nobody takes, much.
-            leaving = (one for one in self._guests if one.is_leaving)
+            leaving = (one for one in self._leaving if one.is_leaving)
             if len(self._guests) > most and (one := next(leaving, None)):
                 self._evict(one)
             most *= SILENT_SHARE
@@ -166,8 +163,12 @@ class Door:
 
     def _evict(self, guest: "_Guest") -> None:
         self._evicted.inc()
-        del self._guests[guest]
+        self._forget_guest(guest)
         guest.abort()
+
+    def _forget_guest(self, guest: "_Guest") -> None:
+        self._guests.pop(guest, None)
+        self._leaving.pop(guest, None)
 
     def hold(self, connection: Connection, held: int, before: int) -> None:
         """
@@ -184,11 +185,25 @@ class Door:
         while self.held_bytes > MAX_HELD_BYTES:
             next(iter(self._holders)).give_way()
 
-    def hand_over_guest(self, transport: asyncio.Transport) -> None:
-        """Let one in the reserve be answered by aiohttp, but not for long."""
-        guest = _ColdGuest(transport, self._guests)
-        self._guests[guest] = None
+    def leave_reserve(self, connection: Connection) -> None:
+        """Hear that one in the reserve has been answered, and has yet to take it."""
+        self._leaving[connection] = None
+
+    def hand_over(
+        self, transport: asyncio.Transport, *, in_reserve: bool
+    ) -> asyncio.Protocol:
+        """Let a connection be served by aiohttp; in the reserve not for long."""
+        if not in_reserve:
+            return self._cold(lambda: None)
+        guest = _ColdGuest(transport)
+
+        def lost() -> None:
+            self.wheel.drop(guest)
+            self._forget_guest(guest)
+
+        self._guests[guest] = self._leaving[guest] = None
         self.wheel.put(guest, COLD_ANSWER_S)
+        return self._cold(lost)
 
     async def drain(self) -> None:
         """
@@ -217,7 +232,7 @@ class Door:
     def forget(self, connection: Connection) -> None:
         """Hear that a connection is gone, or another's."""
         self.connections.discard(connection)
-        self._guests.pop(connection, None)
+        self._forget_guest(connection)
         if not self.connections:
             self._left.set()
 

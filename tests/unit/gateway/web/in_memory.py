@@ -1,7 +1,7 @@
 """A door to tables in memory, and a transport that keeps what is written."""
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any, Self
 
 from gateway.config import Config
@@ -108,11 +108,15 @@ class FakeTransport(asyncio.Transport):
 class Cold(asyncio.Protocol):
     """Stands for aiohttp."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_lost: Callable[[], None]) -> None:
         self.received = b""
+        self._on_lost = on_lost
 
     def data_received(self, data: bytes) -> None:
         self.received += data
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._on_lost()
 
 
 class Rooms:
@@ -155,7 +159,7 @@ class Rooms:
             waiting=Waiting(config, self.lot, access),
             ingest=IngestRoutes(config, self._ingest, self.memory),
             access=access,
-            hand_over=self._hand_over,
+            cold=self._hand_over,
             wheel=self.wheel,
             headers=CommonHeaders(config.allowed_origins),
             metrics=self.metrics,
@@ -189,6 +193,6 @@ class Rooms:
         self.stored += batch
         return [Answer("applied", Seq(2)) for _ in batch]
 
-    def _hand_over(self) -> Cold:
-        self.cold.append(Cold())
+    def _hand_over(self, on_lost: Callable[[], None]) -> Cold:
+        self.cold.append(Cold(on_lost))
         return self.cold[-1]

@@ -116,8 +116,22 @@ async def test_in_the_reserve_a_cold_answer_has_little_time(rooms, at_file):
     assert not transport.lost
     rooms.wheel.pass_s(0.4)
 
+    await settle()
+
     assert transport.lost
     assert not rooms.door._guests
+
+
+async def test_in_the_reserve_who_took_a_cold_answer_stands_nowhere(rooms, at_file):
+    for _ in range(30):
+        connection, transport = at_file(80)
+        connection.data_received(get("/"))
+        transport.close()
+        await settle()
+
+    assert not rooms.door._guests
+    assert not rooms.door._leaving
+    assert 0 == rooms.metrics.registry.get_sample_value("reelready_evicted_total")
 
 
 async def test_in_the_reserve_a_cold_answer_makes_room(rooms, at_file):
