@@ -27,7 +27,7 @@ from pathlib import Path
 
 from gateway.config import Config
 from gateway.inherited import listening_sockets, opening
-from gateway.place import READY
+from gateway.place import LIFE_INTERVAL_S, READY
 from gateway.systemd import systemd_told
 from gateway.telemetry import start_logging
 
@@ -257,10 +257,14 @@ class _Child:
         """Wait until it ends; kill it if it says nothing for too long."""
         loop, said = asyncio.get_running_loop(), READY
         while said:
+            began_s = loop.time()
             try:
                 async with asyncio.timeout(SILENCE_LIMIT_S):
                     said = await loop.sock_recv(self._line, _ENOUGH_BYTES)
             except TimeoutError:
+                if loop.time() - began_s > SILENCE_LIMIT_S + LIFE_INTERVAL_S:
+                    # We have not moved ourselves, and so heard nothing.
+                    continue
                 _log.error(
                     "process %d has not moved for %g s: killed", number, SILENCE_LIMIT_S
                 )
