@@ -188,6 +188,9 @@ def parse_head(raw: bytes) -> Request:
         raise BadRequestError("this is not the head of one HTTP/1 request")
     if version == "1.1" and "," in head.headers.get("host", ","):
         raise BadRequestError("exactly one Host is required")
+    if version == "1.0":
+        # RFC 9110 section 10.1.1: an expectation of such a client is ignored.
+        head.headers.pop("expect", None)
     if not target.startswith("/"):
         target = _AUTHORITY.sub("", target, count=1)
     request = Request(parser.get_method().decode("ascii"), target, head.headers)

@@ -3,7 +3,7 @@ Reads for subscribers: what the table holds beyond a cursor.
 
 The answer to one (file, cursor) is whole or not at all: a hole anywhere in what is
 retained after it is a reset to the current state, never a silent gap, and never some
-events first.
+events first, but for those it was told before the hole was made.
 """
 
 from collections.abc import Collection, Mapping, Sequence

@@ -78,6 +78,13 @@ def test_who_may_go_on(version, connection, keeps, length):
     assert keeps == parse_head(raw).keep_alive
 
 
+@pytest.mark.parametrize(("version", "kept"), [("1.0", None), ("1.1", "100-continue")])
+def test_an_old_client_expects_nothing(version, kept):
+    raw = f"POST / HTTP/{version}\r\nHost: h\r\nExpect: 100-continue\r\n\r\n"
+
+    assert kept == parse_head(raw.encode()).headers.get("expect")
+
+
 @pytest.mark.parametrize(
     ("raw", "why"),
     [
