@@ -17,6 +17,7 @@ import signal
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
+from itertools import islice
 
 import redis.asyncio as redis
 import uvloop
@@ -37,6 +38,12 @@ BEAT_INTERVAL_S = 1.0
 LEASE_MS = 5000
 MAX_PUBLISHED = 10_000
 """Files of which it is known what was published last."""
+
+MAX_PUBLISH_FILES = 100
+"""Of one reading, which has a page of each; then come the others, then more of these."""
+
+RETRY_S = 1.0
+"""From what could not be published to trying it again."""
 
 AWAY = (RedisError, OSError, TimeoutError)
 """What passes: the server is away, is a replica, is full, is starting."""
@@ -72,6 +79,7 @@ class Relay:
         self._named = ""
         self._named_at = -1
         self._losses = 0
+        self._looked_at = 0
         self._leads = False
         self._others_may_hear = False
         self._was = ""
@@ -84,6 +92,8 @@ class Relay:
     def ring(self, heads: Iterable[tuple[FileId, Seq]]) -> None:
         """Hear doorbells of Postgres."""
         for file_id, seq in heads:
+            if file_id not in self._published:
+                self._remember(file_id, Seq(seq - 1))
             self._rung[file_id] = max(seq, self._rung.get(file_id, Seq(0)))
         self._something_rang.set()
 
@@ -105,20 +115,33 @@ class Relay:
                 self._losses += 1
                 await self._lose(error)
                 continue
+            for file_id in rung.keys() - wanted.keys():
+                self._remember(file_id, rung[file_id])
             if wanted:
                 self._wanted.update(wanted)
                 self._something_is_wanted.set()
 
     async def publish(self) -> None:
         """Publish events to who subscribes to a file by its id, until cancelled."""
+        fails = False
         while True:
             await self._something_is_wanted.wait()
-            self._something_is_wanted.clear()
-            wanted, self._wanted = self._wanted, {}
+            turn = dict(islice(self._wanted.items(), MAX_PUBLISH_FILES))
+            for file_id in turn:
+                del self._wanted[file_id]
             try:
-                await self._publish(wanted)
+                more = await self._publish(turn)
+                fails = False
             except (UnavailableError, *AWAY) as error:
-                _log.warning("%d files were not published: %s", len(wanted), error)
+                if not fails:
+                    _log.warning("%d files are published late: %s", len(turn), error)
+                fails = True
+                more = turn
+                await asyncio.sleep(RETRY_S)
+            for file_id, head in more.items():
+                self._wanted.setdefault(file_id, head)
+            if not self._wanted:
+                self._something_is_wanted.clear()
 
     async def beat(self, listening: asyncio.Event) -> None:
         """Say that doorbells are heard and passed on, until cancelled."""
@@ -178,6 +201,11 @@ class Relay:
         if leads:
             self._others_may_hear = await self._has_others()
         self._leads = leads
+        if not leads:
+            # Another one publishes, and how far is not known here.
+            self._published.clear()
+        elif self._looked_at != self._losses:
+            await self._look_for_old_clients()
         if leads:
             term = f"{self._name}-{self._losses}"
             await self._redis.publish(relayed.BEATS, relayed.beat(self._named, term))
@@ -186,6 +214,14 @@ class Relay:
                 _log.info("relaying")
             else:
                 _log.info("another relay works, this one waits")
+
+    async def _look_for_old_clients(self) -> None:
+        """Ring for what was not heard, or not passed on: they cannot look themselves."""
+        looked_at = self._losses
+        seen = {file_id: (seq, seq) for file_id, seq in self._published.items()}
+        if seen:
+            self.ring((await self._history.moved(seen)).items())
+        self._looked_at = looked_at
 
     async def _has_lease(self) -> bool:
         lease = relayed.lease(self._named)
@@ -217,7 +253,8 @@ class Relay:
             return rung
         return {FileId(one): rung[FileId(one)] for one, number in numbers if number}
 
-    async def _publish(self, wanted: dict[FileId, Seq]) -> None:
+    async def _publish(self, wanted: dict[FileId, Seq]) -> dict[FileId, Seq]:
+        """Publish a page of each file; returns the files that have more."""
         readings = await self._history.read(
             [
                 (file_id, self._published.get(file_id, Seq(head - 1)))
@@ -228,10 +265,20 @@ class Relay:
             for (file_id, _), reading in readings.items():
                 for event in reading.events:
                     _ = pipeline.publish(file_id, event.data)
-                self._published[file_id] = reading.head
-                self._published.move_to_end(file_id)
             await pipeline.execute()
-        while len(self._published) > MAX_PUBLISHED:
+        more = {}
+        for (file_id, _), reading in readings.items():
+            last = reading.events[-1].seq if reading.events else reading.head
+            self._remember(file_id, last)
+            if last < reading.head:
+                more[file_id] = reading.head
+        return more
+
+    def _remember(self, file_id: FileId, published: Seq) -> None:
+        """Note up to where a file is published, or nobody was there to hear it."""
+        self._published[file_id] = published
+        self._published.move_to_end(file_id)
+        if len(self._published) > MAX_PUBLISHED:
             self._published.popitem(last=False)
 
 

@@ -86,6 +86,13 @@ def said(caplog, line):
     return so
 
 
+async def seq_of(channel):
+    """Return the seq that is said next, as a doorbell or in an event."""
+    async with asyncio.timeout(10):
+        said = json.loads((await anext(channel.listen()))["data"])
+    return said["seq"] if isinstance(said, dict) else said
+
+
 async def looks(gateway):
     async with gateway.http.get(f"{gateway.url}/metrics") as answer:
         return float(
@@ -345,6 +352,58 @@ async def test_a_client_of_the_old_design_gets_each_event_whole(
         uploaded["type"],
         json.loads(uploaded["data"])["status"],
     )
+
+
+async def test_a_client_of_the_old_design_that_comes_late_hears_the_end(
+    relay, behind_redis, server
+):
+    """One was there before it; what is between them, more than a page, is nobody's."""
+    async with (
+        relay(),
+        behind_redis() as gateway,
+        redis_py.Redis.from_url(server.url) as client,
+        client.pubsub(ignore_subscribe_messages=True) as old,
+        client.pubsub(ignore_subscribe_messages=True) as doorbells,
+    ):
+        await until(hears(gateway))
+        file_id = await gateway.new_file()
+        await old.subscribe(file_id)
+        await doorbells.subscribe(relayed.channel(file_id))
+        await gateway.report(file_id, "uploaded")
+        assert 2 == await seq_of(old)
+        await old.unsubscribe(file_id)
+        for attempt in range(2, 42):
+            await gateway.report(file_id, "converting", attempt=attempt)
+        while await seq_of(doorbells) < 42:
+            pass
+
+        await old.subscribe(file_id)
+        await gateway.complete(file_id, attempt=41)
+
+        assert 43 == await seq_of(old)
+
+
+async def test_a_client_of_the_old_design_gets_a_burst_in_order(
+    relay, behind_redis, server
+):
+    """While Redis says nothing they pile up, beyond a page."""
+    async with (
+        relay(),
+        behind_redis() as gateway,
+        redis_py.Redis.from_url(server.url) as client,
+        client.pubsub(ignore_subscribe_messages=True) as old,
+    ):
+        await until(hears(gateway))
+        file_id = await gateway.new_file()
+        await old.subscribe(file_id)
+        await gateway.report(file_id, "uploaded")
+        assert 2 == await seq_of(old)
+        async with stopped(server):
+            for attempt in range(2, 122):
+                await gateway.report(file_id, "converting", attempt=attempt)
+            await gateway.complete(file_id, attempt=121)
+
+        assert list(range(3, 124)) == [await seq_of(old) for _ in range(3, 124)]
 
 
 async def test_a_cluster_rings_by_any_of_its_nodes(
