@@ -66,7 +66,10 @@ of it and the sweeps, what was lost is found ten minutes later at most.
 """
 
 MAX_JOB_AGE = timedelta(hours=48)
-"""A job that runs is waited for; MediaConvert itself ends it after that long."""
+"""
+A job that runs is waited for; MediaConvert itself ends it after that long.  Once AWS
+has said to any worker that it runs, that is believed as long while there is no answer.
+"""
 
 _ENDINGS = {
     Status.AWAITING_UPLOAD: (
@@ -150,22 +153,16 @@ class Reconciler:
                 if finding.unstarted and (finding.reports or not _is_late(file))
             ]
         )
-        known = [
+        if alive := [file for file, finding in asked if finding.alive]:
+            await self._silent.put_off(alive, believed=MAX_JOB_AGE)
+        idle = [
             file
             for file, finding in asked
-            if finding.unknown is None and (finding.alive or not _is_late(file))
+            if finding.unknown is None and not finding.alive and not _is_late(file)
         ]
-        if known:
-            await self._silent.put_off(known)
-        in_vain = [
-            file
-            for file, finding in asked
-            if finding.unknown is not None
-            and not finding.unasked
-            and _is_late(file)
-            and file.unanswered is None
-        ]
-        if in_vain:
+        if idle:
+            await self._silent.put_off(idle)
+        if in_vain := [file for file, finding in asked if _is_in_vain(file, finding)]:
             await self._silent.note_unanswered(in_vain)
         return len(found)
 
@@ -289,6 +286,15 @@ def _is_over(file: SilentFile, finding: Finding) -> bool:
     if finding.unknown is None:
         return True
     return file.unanswered is not None and file.unanswered > PATIENCE
+
+
+def _is_in_vain(file: SilentFile, finding: Finding) -> bool:
+    """Whether patience begins now: a job that has said its end is not at work."""
+    if not _is_late(file) or finding.unknown is None or finding.unasked:
+        return False
+    if file.unanswered is None:
+        return True
+    return bool(finding.reports) and file.unanswered < timedelta(0)
 
 
 def _ending(file: SilentFile) -> Incoming:

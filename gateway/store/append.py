@@ -83,7 +83,7 @@ with said as materialized (
     update files f
     set seq = n.seq, status = n.status, attempt = n.attempt, state = n.state::json,
         jobs = n.jobs::json, progressed_at = n.progressed_at,
-        deadline_at = n.deadline_at, epoch = $8::text
+        deadline_at = n.deadline_at, unanswered_since = null, epoch = $8::text
     from said n
     where n.rests_on is not null and f.id = any (array[n.file_id])
       and f.seq = n.rests_on and pg_postmaster_start_time() = $9

@@ -46,7 +46,8 @@ returning f.id, f.state, f.jobs, f.progressed_at, now() - over as late, unanswer
 # locked is just heard of.  With `=`, the index of deadlines could be scanned as well.
 _PUT_OFF = f"""
 with looked as materialized (
-    select f.id, over, now() + least(now() - since, $6) * (1 + random() / 5) as later
+    select f.id, over, now() + least(now() - since, $6) * (1 + random() / 5) as later,
+        least(now(), since + l.life) + $7::interval as believed_until
     from unnest($1::text[], $2::timestamptz[], $3::boolean[]) as c (id, again_at, late)
     join files f on f.id = any (array[c.id])
     join unnest($4::text[], $5::interval[]) as l (name, life) on l.name = status
@@ -56,16 +57,18 @@ with looked as materialized (
     order by c.id
     for update of f skip locked
 )
-update files f set deadline_at = least(over, later), unanswered_since = null
+update files f set deadline_at = least(over, later), unanswered_since = believed_until
 from looked
 where f.id = any (array[looked.id])
 """  # noqa: S608 - as above
 
+# Of a job that another worker heard of while we asked, that one knows better.
 _NOTE_UNANSWERED = """
 with asked as materialized (
     select f.id, found_at
-    from unnest($1::text[], $2::timestamptz[]) as c (id, found_at)
+    from unnest($1::text[], $2::timestamptz[], $3::boolean[]) as c (id, found_at, knew)
     join files f on f.id = any (array[c.id])
+    where knew or f.unanswered_since is null or f.unanswered_since < now()
     order by c.id
     for update of f skip locked
 )
@@ -89,7 +92,8 @@ class SilentFile(Struct, frozen=True):
         late: How long ago its time was over; negative while it is not.
         again_at: When it is found again, unless it is put off.
         unanswered: How long ago it was first asked about in vain, by any worker,
-            since it was heard of; None: it was not.
+            since it was heard of; negative: AWS has said to one that its job is at
+            work, which is believed for so long; None: neither.
     """
 
     record: FileRecord
@@ -158,7 +162,7 @@ class Silent:
         Keep in mind, for all workers, that files were asked about in vain.
 
         It is forgotten when they are heard of or put off, and after
-        `UNANSWERED_LIFE`.
+        `UNANSWERED_LIFE`.  That their job is at work is believed no more.
 
         Raises:
             UnavailableError: The database is away.
@@ -168,14 +172,22 @@ class Silent:
                 _NOTE_UNANSWERED,
                 [file.record.state.id for file in files],
                 [file.again_at - self._again for file in files],
+                [file.unanswered is not None for file in files],
             )
 
-    async def put_off(self, files: Sequence[SilentFile]) -> None:
+    async def put_off(
+        self, files: Sequence[SilentFile], *, believed: timedelta | None = None
+    ) -> None:
         """
         Leave files alone for a while that were looked into and are as they were.
 
         They are found again when their time is over; those that live on though
         it was over already, as if it were not.
+
+        Args:
+            believed: So long their jobs are taken to be at work, from now or from
+                when their time was over, whichever worker has no answer: until
+                they are heard of, or AWS says something else.  None: they have none.
 
         Raises:
             UnavailableError: The database is away.
@@ -189,4 +201,5 @@ class Silent:
                 list(self._deadlines),
                 list(self._deadlines.values()),
                 self._longest,
+                believed,
             )

@@ -59,9 +59,9 @@ STATEMENTS = {
     ),
     "put_off": (
         silent._PUT_OFF,
-        f"{FILES}, {DUE}, array[true, false], {STAGES}, interval '1 hour'",
+        f"{FILES}, {DUE}, array[true, false], {STAGES}, interval '1 hour', interval '1 hour'",
     ),
-    "note_unanswered": (silent._NOTE_UNANSWERED, f"{FILES}, {DUE}"),
+    "note_unanswered": (silent._NOTE_UNANSWERED, f"{FILES}, {DUE}, array[true, false]"),
     "delete_ingest_ids": (expired._DELETE_INGEST_IDS, f"{ASKED}"),
     "delete_progress": (expired._DELETE_PROGRESS, f"{ASKED}, {AGE}"),
     "delete_files": (expired._DELETE_FILES, f"{ASKED}, {AGE}"),

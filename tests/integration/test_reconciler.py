@@ -10,13 +10,14 @@ from gateway.model import Report, ReportType
 from gateway.store.append import Append
 from gateway.store.pool import Pool
 from gateway.store.silent import UNANSWERED_LIFE, Silent
-from workers.reconciler import PATIENCE, Reconciler
+from workers.reconciler import MAX_JOB_AGE, PATIENCE, Reconciler
 from workers.upstream import SENDER, Finding
 
 AGAIN = timedelta(minutes=1)
 FIND_AGAIN = timedelta(seconds=0.3)
 SECOND = timedelta(seconds=1)
 LONGEST = timedelta(minutes=4)
+AWAY = Finding(unknown="AccessDeniedException")
 JOB = {"job_id": "j-1"}
 SAID = {
     ReportType.UPLOADED: {},
@@ -425,6 +426,111 @@ async def test_a_job_that_lives_past_its_deadline_is_let_be_as_long_as_others(
 
     assert "awaiting_upload" == (await gateway.state(file_id))["status"]
     assert LONGEST - timedelta(seconds=5) < next_in < 1.2 * LONGEST
+
+
+@pytest.fixture
+async def converting(database_url, make_gateway):
+    """Its gateway, a pool, and a file whose job says nothing for its six hours."""
+    async with (
+        make_gateway(database_url, conversion_deadline_seconds=21600) as gateway,
+        Pool(database_url, max_connections=2) as pool,
+    ):
+        file_id = await gateway.new_file()
+        await gateway.report(file_id, "converting", job_id="j-1")
+        yield gateway, pool, file_id
+
+
+async def pass_time(pool, time):
+    """As if it were so much later, and at least when a file is looked at next."""
+    async with pool.acquire() as connection:
+        await connection.execute(
+            "update files set deadline_at = deadline_at - passed,"
+            " unanswered_since = unanswered_since - passed,"
+            " state = jsonb_set(state::jsonb, '{updated_at}', to_jsonb("
+            "(state->>'updated_at')::timestamptz - passed))"
+            " from (select greatest($1, deadline_at - now() + interval '1 ms') as passed"
+            " from files) p",
+            time,
+        )
+        await connection.execute("select pg_sleep(0.002)")
+
+
+@pytest.mark.parametrize("hours", [5.95, 7], ids=["before", "after"])
+async def test_a_worker_that_aws_refuses_ends_no_job_that_another_was_told_of(
+    converting, hours
+):
+    """
+    Of 30 finds one is the other's, so that the refused one alone asks for an hour
+    on end, 10 times; the first answer comes before or after the deadline.
+    """
+    gateway, pool, file_id = converting
+    known = {file_id: Finding(alive=True)}
+    told = reconciler(gateway, pool, Upstream(**known))
+    refused = reconciler(gateway, pool, Upstream(**{file_id: AWAY}))
+
+    await pass_time(pool, timedelta(hours=hours))
+    found = 0
+    for worker in [told, *[refused] * 29] * 10:
+        found += await worker.sweep()
+        await pass_time(pool, 2 * AGAIN)
+    ended = await gateway.complete(file_id)
+
+    assert 300 == found
+    assert "applied" == ended["outcome"]
+
+
+async def test_what_was_once_said_of_a_job_is_not_believed_for_ever(converting):
+    gateway, pool, file_id = converting
+    told = reconciler(gateway, pool, Upstream(**{file_id: Finding(alive=True)}))
+    refused = reconciler(gateway, pool, Upstream(**{file_id: AWAY}))
+
+    await pass_time(pool, timedelta(hours=7))
+    await told.sweep()
+    # An hour of them is gone: from the deadline they count.
+    await pass_time(pool, MAX_JOB_AGE - timedelta(hours=1, seconds=5))
+    await refused.sweep()
+    at_48_hours = await gateway.state(file_id)
+    for _ in range(5):
+        await pass_time(pool, 2 * AGAIN)
+        await refused.sweep()
+    ten_minutes_later = await gateway.state(file_id)
+
+    assert "converting" == at_48_hours["status"]
+    assert "conversion_never_reported" == ten_minutes_later["error"]["code"]
+
+
+async def test_whoever_is_heard_of_is_taken_at_his_word_anew(converting):
+    """What was said of the job before is no answer about what comes now."""
+    gateway, pool, file_id = converting
+    told = reconciler(gateway, pool, Upstream(**{file_id: Finding(alive=True)}))
+    refused = reconciler(gateway, pool, Upstream(**{file_id: AWAY}))
+
+    await pass_time(pool, timedelta(hours=7))
+    await told.sweep()
+    await gateway.report(file_id, "uploaded", attempt=2)
+    await gateway.report(file_id, "converting", job_id="j-2", attempt=2)
+    await pass_time(pool, timedelta(hours=6))
+    for _ in range(5):
+        await refused.sweep()
+        await pass_time(pool, 2 * AGAIN)
+
+    state = await gateway.state(file_id)
+    assert "conversion_never_reported" == state["error"]["code"]
+
+
+async def test_a_worker_that_asked_for_long_takes_back_no_others_answer(converting):
+    gateway, pool, file_id = converting
+    told = reconciler(gateway, pool, Upstream(**{file_id: Finding(alive=True)}))
+    silent = Silent(pool, gateway.config.deadlines, again=AGAIN, longest=LONGEST)
+
+    await pass_time(pool, timedelta(hours=7))
+    stopped = await found_by(silent)
+    await pass_time(pool, AGAIN)
+    await told.sweep()
+    await silent.note_unanswered([stopped])
+    await pass_time(pool, AGAIN)
+
+    assert (await found_by(silent)).unanswered < timedelta(0)
 
 
 async def test_files_that_are_heard_of_or_have_ended_are_not_found(gateway):

@@ -49,6 +49,7 @@ class Fakes:
         self.written: list[Incoming] = []
         self.converted: list[FileId] = []
         self.put: list[SilentFile] = []
+        self.believed: list[timedelta | None] = []
         self.rejected: set[str] = set()
         self.unwritable: set[ReportType] = set()
         self.in_vain: list[SilentFile] = []
@@ -61,8 +62,11 @@ class Fakes:
             raise UnavailableError("the database is away")
         return self.found.pop(0) if self.found else []
 
-    async def put_off(self, files: Sequence[SilentFile]) -> None:
+    async def put_off(
+        self, files: Sequence[SilentFile], *, believed: timedelta | None = None
+    ) -> None:
         self.put += files
+        self.believed += [believed for _ in files]
 
     async def note_unanswered(self, files: Sequence[SilentFile]) -> None:
         self.in_vain += files
@@ -199,6 +203,9 @@ def test_what_was_lost_is_found_ten_minutes_later_though_a_worker_dies():
         (PATIENCE + SECOND, AWAY, True),
         (PATIENCE + SECOND, UNASKED, False),
         (PATIENCE + SECOND, ALIVE, False),
+        # Another worker was told that its job is at work.
+        (-SECOND, AWAY, False),
+        (-SECOND, Finding(), True),
     ],
 )
 async def test_patience_begins_when_aws_does_not_answer_and_not_at_the_deadline(
@@ -223,6 +230,8 @@ async def test_patience_begins_when_aws_does_not_answer_and_not_at_the_deadline(
         (OVER, None, UNASKED, False),
         (OVER, None, ALIVE, False),
         (OVER, None, Finding(), False),
+        # Another worker was told that its job is at work.
+        (OVER, -SECOND, AWAY, False),
     ],
 )
 async def test_that_there_was_no_answer_is_noted_once(late, unanswered, finding, noted):
@@ -265,7 +274,12 @@ async def test_a_lost_report_is_passed_on_and_ends_nothing():
 
 @pytest.mark.parametrize(
     ("unanswered", "noted", "ends"),
-    [(None, True, False), (PATIENCE, False, False), (PATIENCE + SECOND, False, True)],
+    [
+        (None, True, False),
+        (-SECOND, True, False),
+        (PATIENCE, False, False),
+        (PATIENCE + SECOND, False, True),
+    ],
 )
 async def test_what_cannot_be_written_is_not_silence_until_patience_is_over(
     unanswered, noted, ends
@@ -338,6 +352,16 @@ async def test_a_file_is_put_off_after_it_was_looked_into():
     await worker.sweep()
 
     assert [over, not_over] == fakes.put
+    assert [MAX_JOB_AGE] * 2 == fakes.believed
+
+
+async def test_a_file_without_a_job_is_put_off_and_nothing_believed_of_it():
+    idle = silent(status=Status.AWAITING_UPLOAD)
+    fakes = Fakes([idle])
+
+    await fakes.reconciler().sweep()
+
+    assert ([idle], [None]) == (fakes.put, fakes.believed)
 
 
 async def test_a_file_that_is_ended_is_not_put_off():
