@@ -7,13 +7,18 @@ cgroup has a limit it is what this process holds, of what the machine has.
 
 Limits are read again each time: an operator may change them meanwhile.
 
+What was freed, glibc keeps for later; where others need it, or a limit is near, it
+would be full for ever.  So it is given back then.
+
 Source: kernel documentation, "cgroup-v2", "Memory"; "cgroup-v1/memory";
-proc(5), "mountinfo", "statm".
+proc(5), "mountinfo", "statm"; malloc_trim(3).
 """
 
 import asyncio
+import ctypes
 import os
 import re
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -28,6 +33,11 @@ FULL_SHARE = 0.8
 """Nobody else may wait, and who is answered must take it soon."""
 SHORT_SHARE = 0.95
 """No reports are taken either."""
+
+GIVE_BACK_S = 2.0
+"""While it is full, what was freed is given back so often ..."""
+GIVE_BACK_SHARE = 0.02
+"""... but in no more than this share of the time: 80 ms for 150 MiB in small pieces."""
 
 _DROPPABLE = re.compile(
     r"^(?:active_file|inactive_file|slab_reclaimable) (\d+)$", re.MULTILINE
@@ -88,8 +98,15 @@ class Memory:
 
     async def run(self) -> None:
         """Look again and again until cancelled."""
+        give_back_at_s = 0.0
         while True:
             self.look()
+            if self.full and time.monotonic() > give_back_at_s:
+                began_s = time.monotonic()
+                await asyncio.to_thread(_give_back)
+                self.look()
+                took_s = time.monotonic() - began_s
+                give_back_at_s = began_s + max(GIVE_BACK_S, took_s / GIVE_BACK_SHARE)
             half = self.used_share > 0.5  # noqa: PLR2004 - that is what a half is
             await asyncio.sleep(CLOSE_SAMPLE_S if half else SAMPLE_S)
 
@@ -107,6 +124,12 @@ class Memory:
             return int(self._statm.read_text().split()[1]) * _PAGE_BYTES
         except OSError:
             return 0
+
+
+def _give_back() -> None:
+    """Give what was freed to the kernel; only glibc keeps it and can be asked to."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _used_share(folder: Path, version: _Version) -> float:

@@ -283,7 +283,7 @@ async def _memory(size: Size) -> Outcome:
             none("polls not refused by 503 and Retry-After", _not_refused(poll)),
             at_least("most memory in use, MiB", peak[0] / _MIB, before / _MIB),
             at_most("most memory in use, of the limit", peak[0] / limit, 0.95),
-            told("let in again after all left, s", again_s),
+            at_most("let in again after all left, s", again_s, RECOVERY_S),
         ],
         samples=scene.samples(),
     )

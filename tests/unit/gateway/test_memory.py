@@ -1,10 +1,12 @@
 """What is counted against which limit, on a `/proc` and cgroups made of files."""
 
+import asyncio
 import os
+from pathlib import Path
 
 import pytest
 
-from gateway.memory import Memory
+from gateway.memory import GIVE_BACK_S, Memory
 from gateway.telemetry import Metrics
 
 MIB = 1 << 20
@@ -184,3 +186,25 @@ def test_this_very_process_is_seen():
     memory.look()
 
     assert memory.used_share > MIB
+
+
+def resident_kib():
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") // 1024
+
+
+async def test_what_was_freed_is_given_back_while_it_is_full():
+    """As much as 20 MiB in pieces, between which others stay."""
+    held = [bytes(700) for _ in range(60_000)]
+    memory = Memory(Metrics(), max_bytes=1)
+    looking = asyncio.create_task(memory.run())
+    await asyncio.sleep(0.3)
+    before_kib = resident_kib()
+    del held[:50_000]
+
+    await asyncio.sleep(GIVE_BACK_S * 2)
+    looking.cancel()
+
+    assert before_kib - 20 * 1024 > resident_kib()
+    assert memory.full
+    assert held
