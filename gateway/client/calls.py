@@ -21,7 +21,7 @@ from yarl import URL
 
 from gateway.client import answers, sending
 from gateway.client.errors import NotAGatewayError, NotPlayableError
-from gateway.client.following import Following
+from gateway.client.following import Following, Page
 from gateway.client.registered import Registered
 from gateway.errors import InvalidError, UnavailableError
 from gateway.model import FileState, Status
@@ -34,7 +34,7 @@ _STREAM_TIMEOUT = aiohttp.ClientTimeout(
 )
 _ASK_TIMEOUT = aiohttp.ClientTimeout(total=30.0, sock_connect=10.0)
 
-Connection = Literal["connecting", "live", "offline", "done"]
+Connection = Literal["connecting", "live", "busy", "offline", "done"]
 
 _FILE_ID = re.compile(r"[0-9a-z-]{1,64}", re.ASCII)
 _NO_CONTENT = 204
@@ -211,12 +211,17 @@ class Client:
                 async with contextlib.aclosing(stream):
                     async for state in stream:
                         yield state
+                if following.silent:
+                    following.failed()
             except UnavailableError as error:
                 following.failed(at_least_s=error.retry_after_s)
             except (aiohttp.ClientError, OSError):
                 following.failed()
+            if following.silent:
+                for state in await self._states_now(file_id, following):
+                    yield state
             if not following.final:
-                on_connection("offline")
+                on_connection("busy" if following.refused else "offline")
                 await asyncio.sleep(following.delay_s())
         on_connection("done")
 
@@ -256,12 +261,26 @@ class Client:
                 return
             await answers.check(answer)
             answers.check_type(answer, "text/event-stream")
-            on_connection("live")
+            following.opened()
+            live = False
             async for chunk in answer.content.iter_any():
-                for state in _fed(following, chunk, url):
+                states = _fed(following, chunk, url)
+                if not live and not following.refused:
+                    live = True
+                    on_connection("live")
+                for state in states:
                     yield state
                 if following.final:
                     return
+
+    async def _states_now(self, file_id: str, following: Following) -> list[FileState]:
+        """Ask without a wait, which is answered when no stream can be had."""
+        after = "" if following.cursor is None else f"&after={following.cursor}"
+        path = f"{_path(file_id)}/events?wait=0{after}"
+        try:
+            return following.catch_up(await self._ask("GET", path, Page))
+        except UnavailableError:
+            return []
 
     async def _ask(
         self, method: str, path: str, shape: type[_Answer], body: bytes | None = None

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from gateway.client import Connection
 from gateway.commands import output
-from gateway.commands.watch import LOST, Outage
+from gateway.commands.watch import BUSY, LOST, Outage
 from gateway.model import FileState, Status
 
 
@@ -190,6 +190,8 @@ class _Bar(Row):
     def connection(self, how: Connection) -> None:
         if self._outage.begins(how):
             self.note(LOST, style="yellow")
+        elif how == "busy":
+            self.note(BUSY, style="yellow")
         elif how == "live":
             self.note(self._words)
 

@@ -15,6 +15,7 @@ from gateway.commands.where import with_client
 from gateway.errors import GatewayError
 from gateway.model import FileState, Status
 
+BUSY = "the gateway is busy, asking now and then"
 LOST = "the gateway does not answer, trying again"
 
 
@@ -26,7 +27,7 @@ class Outage:
 
     def begins(self, how: Connection) -> bool:
         """Whether to say now, once, that the connection is lost."""
-        if how == "live":
+        if how in {"live", "busy"}:
             self._failures = 0
         elif how == "offline":
             self._failures += 1

@@ -57,6 +57,7 @@ export default {
   live: "Live",
   connecting: "Connecting",
   polling: "Live, by polling",
+  busy: "Busy: asking now and then",
   offline: "Connection lost, trying again",
 
   problem_network: "The connection was lost during the upload. Check the network and try again.",

@@ -57,6 +57,7 @@ export default {
   live: "실시간",
   connecting: "연결 중",
   polling: "실시간(폴링)",
+  busy: "혼잡: 가끔씩 확인하는 중",
   offline: "연결이 끊겨 다시 시도하는 중",
 
   problem_network: "업로드 중에 연결이 끊겼습니다. 네트워크를 확인하고 다시 시도해 주세요.",

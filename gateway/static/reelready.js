@@ -9,8 +9,9 @@
 
 /** May be changed before the first watch. */
 export const tuning = {
-  heartbeatMs: 15_000, // 2.5 of them without a word is mute
+  heartbeatMs: 15_000, // as the gateway's; 2.5 of them without a word is mute
   backoffMs: 1_000, // doubles up to 30 times this; half is random
+  busyMs: 10_000, // between two questions of who may not wait; half is random
   streamAgainMs: 300_000, // of long-polling before a stream is tried again
   waitS: 25, // of each long-poll
   turnMs: 2_000, // for up to 8 files without a connection to be read once
@@ -49,7 +50,7 @@ export async function ready(eventsUrl, options) {
  * token         watch token
  * after         the seq you already have; 0 asks for everything still kept
  * onState       gets each newer FILE, never an older one unless the server says `reset`
- * onConnection  gets connecting | live | polling | offline | done
+ * onConnection  gets connecting | live | polling | busy | offline | done
  * signal        AbortSignal; the watch rejects with its reason
  */
 export function watch(eventsUrl, options = {}) {
@@ -101,13 +102,14 @@ class Watch {
     try {
       this.#options.signal?.throwIfAborted();
       if (release && Date.now() >= this.#pollUntil) await this.#streamOnce();
-      else if (!(await this.#poll(release ? tuning.waitS : 0))) await this.#backOff();
-      else this.#say("polling");
+      else if (await this.#poll(release ? tuning.waitS : 0)) this.#say("polling");
+      else if (release && (await this.#poll(0))) await this.#comeLater();
+      else await this.#backOff();
     } finally {
       release?.();
     }
     if (release) waiting.values().next().value?.#rouse();
-    else if (!this.#final) await this.#waitForTurn();
+    else await this.#waitForTurn();
   }
 
   async #waitForTurn() {
@@ -122,7 +124,8 @@ class Watch {
     // A closed EventSource hides its status, a mute one everything.
     const answered = await this.#poll(0);
     if (heard) this.#mutes = this.#failures = 0;
-    else if (answered && how !== "woke") this.#mutes += 1;
+    if (how === "refused") return this.#comeLater();
+    if (!heard && answered && how !== "woke") this.#mutes += 1;
     if (this.#mutes > MUTE_RESTARTS) {
       this.#mutes = MUTE_RESTARTS;
       this.#pollUntil = Date.now() + tuning.streamAgainMs;
@@ -134,10 +137,11 @@ class Watch {
 
   #stream() {
     return new Promise((resolve) => {
-      this.#say("connecting");
+      if (this.#said !== "busy") this.#say("connecting");
       const muteMs = 2.5 * tuning.heartbeatMs;
       const source = new EventSource(this.#at("token", this.#options.token));
       let heard = false;
+      let doubted = this.#mutes > 0; // open before, and not a word came
       let last;
       let timer;
       const end = (how) => {
@@ -152,19 +156,24 @@ class Watch {
         timer = setTimeout(() => end(Date.now() - last > 2 * muteMs ? "woke" : "mute"), muteMs);
       };
       const on = (kind, act = () => {}) =>
-        source.addEventListener(kind, (event) => {
+        source.addEventListener(kind, ({ data }) => {
+          if (kind === "bye" && JSON.parse(data).reason === "refused") return end("refused");
           heard = true;
+          doubted = false;
           this.#say("live");
           expect();
-          act(event.data);
+          act(data);
         });
       this.#rouse = (how) => {
         const doubt = this.#said === "offline" || Date.now() - last > muteMs / 2;
         if (doubt || how !== "woke") end(how);
       };
       source.onopen = () => {
-        this.#say("live");
+        if (doubted) return;
+        doubted = true;
         expect();
+        // A refusal comes right behind the head.
+        setTimeout(() => source.readyState === EventSource.OPEN && this.#say("live"), 100);
       };
       source.onerror = () => {
         if (source.readyState === EventSource.CLOSED) end("closed");
@@ -200,7 +209,8 @@ class Watch {
       body = await response.json();
     } catch (error) {
       if (error instanceof RefusedError) throw error;
-      if (!signal?.aborted) this.#say("offline");
+      // A failed wait is followed by a question without one.
+      if (!wait && !signal?.aborted) this.#say("offline");
       return false;
     }
     this.#failures = 0;
@@ -237,13 +247,22 @@ class Watch {
   }
 
   #backOff() {
-    const ms = tuning.backoffMs * Math.min(2 ** this.#failures++, 30);
+    return this.#pauseAbout(tuning.backoffMs * Math.min(2 ** this.#failures++, 30));
+  }
+
+  /** Whoever may not wait is told when asking, now and then, and not all at once. */
+  #comeLater() {
+    this.#say("busy");
+    return this.#pauseAbout(tuning.busyMs);
+  }
+
+  #pauseAbout(ms) {
     return this.#pause(ms * (0.5 + Math.random() / 2));
   }
 
   #pause(ms) {
     return new Promise((resolve) => {
-      if (this.#options.signal?.aborted) return resolve();
+      if (this.#final || this.#options.signal?.aborted) return resolve();
       setTimeout(resolve, ms);
       this.#rouse = resolve;
     });

@@ -131,7 +131,7 @@ function connect(row, connection) {
     row.connection = connection;
     show(row);
   };
-  if (connection === "live" || connection === "polling") {
+  if (["live", "polling", "busy"].includes(connection)) {
     row.onFollowed?.();
     apply();
   } else row.connecting = setTimeout(apply, FLICKER_MS);

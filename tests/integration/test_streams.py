@@ -7,8 +7,10 @@ import aiohttp
 import jwt
 import pytest
 
+from gateway.client import Client, following
 from gateway.store import history
 from gateway.store.history import MAX_PAGE_BYTES
+from tests.integration.conftest import API_KEY
 
 TOKEN_SECRET = "t" * 40
 
@@ -163,6 +165,31 @@ async def test_too_many_of_one_address_are_refused_softly(gateway_with):
                 assert "Retry-After" in answer.headers
 
     assert {"reason": "refused"} == refused[0].json()
+
+
+async def test_who_may_not_wait_asks_without_a_wait_and_hears_of_the_end(
+    gateway_with, monkeypatch
+):
+    monkeypatch.setattr(following, "BUSY_S", 0.1)
+    monkeypatch.setattr(following, "MAX_RETRY_S", 0.1)
+    heard = []
+    async with gateway_with(max_subscribers_per_ip=1) as gateway:
+        file_id = await gateway.new_file()
+        other_id = await gateway.new_file()
+        async with (
+            gateway.open_stream(f"/v1/files/{other_id}/events") as frames,
+            Client(gateway.url, api_key=API_KEY) as client,
+            asyncio.timeout(20),
+        ):
+            await anext(frames)
+            async for state in client.watch(file_id, on_connection=heard.append):
+                if state.seq == 1:
+                    await gateway.report(file_id, "uploaded")
+                    await gateway.report(file_id, "converting", job_id="j-1")
+                    await gateway.complete(file_id)
+
+    assert "playable" == state.status
+    assert {"connecting", "busy", "done"} == set(heard)
 
 
 @pytest.mark.parametrize(

@@ -70,7 +70,9 @@ class Stage:
 
     Attributes:
         sse_status: What the events route answers to an EventSource.
+        refusing: Nobody may wait now; whoever only asks is told.
         mute: Streams open and say nothing, as behind a buffering proxy.
+        mute_s: Seconds until such a proxy cuts a stream; None never does.
         heartbeat_s: Seconds between heartbeats; None sends none.
         storage_status: What the storage answers to a PUT, with `storage_body`.
         hold_uploads: The storage reads an upload only while this is set.
@@ -85,7 +87,9 @@ class Stage:
             "max_upload_bytes": 10**9,
         }
         self.sse_status = 200
+        self.refusing = False
         self.mute = False
+        self.mute_s: float | None = None
         self.heartbeat_s: float | None = 15
         self.storage_status = 200
         self.storage_body = ""
@@ -255,6 +259,8 @@ class Stage:
         self, request: web.Request, staged: StagedFile, after: int, *, fresh: bool
     ) -> web.Response:
         wait = float(request.query.get("wait", 25))
+        if wait and self.refusing:
+            return problem(503, "unavailable")
         if not fresh and wait and staged.state["status"] not in FINAL:
             async with staged.changed:
                 try:
@@ -281,9 +287,12 @@ class Stage:
         await response.prepare(request)
         dropped = self.drop_streams
         if self.mute:
-            await self._until(staged, dropped.is_set, None)
+            await self._until(staged, dropped.is_set, self.mute_s)
             return response
         await response.write(b"retry: 100\n: reelready\n\n")
+        if self.refusing:
+            await response.write(b'event: bye\ndata: {"reason": "refused"}\n\n')
+            return response
         if after > len(staged.events):
             await response.write(
                 b'event: reset\ndata: {"reason": "unknown_cursor"}\n\n'

@@ -98,6 +98,20 @@ async def test_more_files_than_browser_connections_still_add_and_finish(visit, s
         await expect(row(visit, staged.state["name"])).to_contain_text("Ready to play")
 
 
+async def test_a_page_that_may_not_wait_says_so_and_goes_on(visit, stage):
+    stage.refusing = True
+    await visit.open()
+    await visit.tune(busyMs=100)
+
+    await visit.add("a.mp4")
+    file_id = await stage.wait_file()
+    await expect(row(visit, "a.mp4")).to_contain_text("Busy: asking now and then")
+    await stage.wait_seen("PUT /bucket/")
+    await stage.report(file_id, status="playable", playback=playback(stage))
+
+    await expect(row(visit, "a.mp4")).to_contain_text("Ready to play")
+
+
 async def test_the_same_rows_come_back_after_a_reload(visit, stage):
     await visit.open()
     await visit.add("done.mp4", "broken.mp4", "running.mp4")

@@ -1,5 +1,6 @@
 """reelready.js against restarts, mute proxies and dead streams, in a real browser."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -46,6 +47,10 @@ class Watcher:
 
     async def says(self, connection: str) -> None:
         await self._until("seen.connections.at(-1)", connection)
+
+    async def said(self) -> list[str]:
+        connections: list[str] = await self.visit.page.evaluate("seen.connections")
+        return connections
 
     async def ends(self) -> list[Any]:
         outcome: list[Any] = await self.visit.page.evaluate("outcome")
@@ -154,6 +159,79 @@ async def test_a_mute_stream_falls_to_long_polling_and_is_tried_again(watcher, s
     await stage.report(watcher.file_id, status="playable")
     assert ["resolved", "playable"] == await watcher.ends()
     await watcher.sees(2, 3, 4)
+
+
+async def test_who_is_refused_again_and_again_asks_now_and_then(watcher, stage):
+    stage.refusing = True
+    await watcher.visit.tune(busyMs=600)
+    await watcher.watch()
+    await watcher.says("busy")
+    await stage.report(watcher.file_id, status="uploaded")
+    await watcher.sees(2)
+    asked = len(stage.requests)
+    await asyncio.sleep(1.5)
+
+    assert 10 >= len(stage.requests) - asked
+    await stage.report(watcher.file_id, status="playable")
+    assert ["resolved", "playable"] == await watcher.ends()
+    await watcher.sees(2, 3)
+    assert ["connecting", "busy", "done"] == await watcher.said()
+
+
+async def test_whoever_was_refused_is_live_once_there_is_room(watcher, stage):
+    stage.refusing = True
+    stage.heartbeat_s = 0.05
+    await watcher.visit.tune(busyMs=100)
+    await watcher.watch()
+    await watcher.says("busy")
+
+    stage.refusing = False
+
+    await watcher.says("live")
+    assert ["connecting", "busy", "live"] == await watcher.said()
+
+
+async def test_a_refused_stream_is_left_alone_as_long_as_it_is_told(watcher, stage):
+    """
+    Five to ten seconds by default, whatever `retry:` says.
+    """
+    stage.refusing = True
+    await watcher.watch()
+    await watcher.says("busy")
+
+    await asyncio.sleep(3)
+
+    assert 1 == stage.streams_asked()
+
+
+async def test_a_refused_long_poll_is_asked_without_a_wait(watcher, stage):
+    stage.sse_status = 403
+    stage.refusing = True
+    await watcher.visit.tune(busyMs=100)
+    await watcher.watch()
+    await watcher.says("busy")
+
+    await stage.report(watcher.file_id, status="playable")
+
+    assert ["resolved", "playable"] == await watcher.ends()
+
+
+async def test_a_path_that_holds_each_stream_back_and_cuts_it_is_mute(watcher, stage):
+    """
+    Chromium opens a cut stream again after three seconds: before it would be mute.
+    """
+    stage.mute = True
+    stage.mute_s = 0.3
+    await watcher.visit.tune(heartbeatMs=1600)
+    await watcher.watch()
+    await watcher.says("live")
+    await stage.report(watcher.file_id, status="playable")
+
+    async with asyncio.timeout(15):
+        assert ["resolved", "playable"] == await watcher.ends()
+
+    assert 2 == stage.streams_asked()
+    assert ["connecting", "live", "connecting", "done"] == await watcher.said()
 
 
 async def test_a_quiet_stream_with_heartbeats_is_left_alone(watcher, stage):

@@ -88,6 +88,7 @@ class SmallGateway:
     states: dict[str, list[FileState]] = field(default_factory=dict)
     registrations: list[dict[str, object]] = field(default_factory=list)
     cursors: list[str | None] = field(default_factory=list)
+    questions: list[dict[str, str]] = field(default_factory=list)
     authorizations: list[str | None] = field(default_factory=list)
     puts: list[tuple[str, dict[str, str], int, str]] = field(default_factory=list)
     stored: set[str] = field(default_factory=set)
@@ -213,6 +214,8 @@ class SmallGateway:
         return web.Response(body=body, content_type="application/json")
 
     async def events(self, request: web.Request) -> web.StreamResponse:
+        if "wait" in request.query:
+            return self._now(request)
         self.cursors.append(request.headers.get("Last-Event-ID"))
         self.asked.set()
         self.authorizations.append(request.headers.get("Authorization"))
@@ -231,12 +234,25 @@ class SmallGateway:
                 return response
             await changed.wait()
 
+    def _now(self, request: web.Request) -> web.Response:
+        self.questions.append(dict(request.query))
+        states = self.states.get(request.match_info["id"], [])
+        after = int(request.query.get("after", 0))
+        answer = {
+            "events": [one for one in states if one.seq > after],
+            "after": states[-1].seq if states else after,
+            "final": bool(states) and states[-1].status.terminal,
+        }
+        return web.Response(
+            body=msgspec.json.encode(answer), content_type="application/json"
+        )
+
     async def _scripted(
         self, request: web.Request, script: list[bytes | str | int]
     ) -> web.StreamResponse:
         if isinstance(script[0], int):
             return web.Response(status=script[0], headers={"Location": "/elsewhere"})
-        response = await _opened(request)
+        response = await _prepared(request)
         for step in script:
             if step == DROP:
                 # Not an abort: that may take back what was just written.
@@ -262,11 +278,16 @@ async def small_gateway(port: int = 0) -> AsyncIterator[SmallGateway]:
 
 
 async def _opened(request: web.Request) -> web.StreamResponse:
+    response = await _prepared(request)
+    await response.write(HELLO)
+    return response
+
+
+async def _prepared(request: web.Request) -> web.StreamResponse:
     response = web.StreamResponse(
         headers={"Content-Type": "text/event-stream; charset=utf-8"}
     )
     await response.prepare(request)
-    await response.write(HELLO)
     return response
 
 

@@ -47,6 +47,7 @@ async def client(gateway):
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch):
     monkeypatch.setattr(following, "MAX_BACKOFF_S", 0.02)
+    monkeypatch.setattr(following, "BUSY_S", 0.02)
 
 
 async def _seqs(watch):
@@ -153,6 +154,70 @@ async def test_a_mute_stream_is_left_after_two_and_a_half_heartbeats(
 
     assert [1, 2, 3, 4, 5] == seqs
     assert ["connecting", "live", "offline", "connecting", "live", "done"] == heard
+
+
+async def test_who_is_refused_again_and_again_asks_now_and_then(gateway, client):
+    gateway.scripts.extend([[HELLO + sse.bye("refused")]] * 3)
+    gateway.add(*STORY[:3])
+    heard = []
+
+    def play_after_the_first(how):
+        heard.append(how)
+        if heard.count("busy") == 1:
+            gateway.add(*STORY[3:])
+
+    seqs = await _seqs(client.watch("f-1", after=1, on_connection=play_after_the_first))
+
+    assert [2, 3, 4, 5] == seqs
+    assert ["connecting", "busy", "connecting", "done"] == heard
+    assert [{"wait": "0", "after": "1"}, {"wait": "0", "after": "3"}] == (
+        gateway.questions
+    )
+
+
+@pytest.mark.parametrize("script", [[b""], [b"", DROP]])
+async def test_a_path_that_holds_each_stream_back_is_asked_without_one(
+    gateway, client, script
+):
+    gateway.scripts.extend([script] * 3)
+    gateway.add(*STORY)
+    heard = []
+
+    assert [1, 2, 3, 4, 5] == await _seqs(
+        client.watch("f-1", on_connection=heard.append)
+    )
+    assert ["connecting", "done"] == heard
+    assert [{"wait": "0"}] == gateway.questions
+
+
+async def test_a_mute_stream_is_asked_without_one(gateway, client, monkeypatch):
+    quiet = calls.aiohttp.ClientTimeout(total=None, sock_read=0.05)
+    monkeypatch.setattr(calls, "_STREAM_TIMEOUT", quiet)
+    gateway.add(FIRST)
+    heard = []
+
+    def play_while_it_is_mute(how):
+        heard.append(how)
+        if heard == ["connecting", "live"]:
+            gateway.states["f-1"] += STORY[1:]
+
+    seqs = await _seqs(
+        client.watch("f-1", after=1, on_connection=play_while_it_is_mute)
+    )
+
+    assert [2, 3, 4, 5] == seqs
+    assert ["connecting", "live", "done"] == heard
+
+
+async def test_who_cannot_even_ask_goes_on(gateway, client, monkeypatch):
+    async def away(*_):
+        raise UnavailableError("away")
+
+    monkeypatch.setattr(client, "_ask", away)
+    gateway.scripts.append([HELLO + sse.bye("refused")])
+    gateway.add(*STORY)
+
+    assert [1, 2, 3, 4, 5] == await _seqs(client.watch("f-1"))
 
 
 async def test_a_gateway_that_is_restarted_is_found_again(client, gateway, monkeypatch):

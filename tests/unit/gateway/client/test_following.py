@@ -3,7 +3,7 @@ import random
 import pytest
 
 from gateway.client import following
-from gateway.client.following import Following
+from gateway.client.following import Following, Page
 from gateway.protocol import sse
 from tests.unit.gateway.small_gateway import frame, state
 
@@ -48,11 +48,55 @@ def test_the_gateway_says_how_long_to_wait():
     watch.feed(sse.hello(2500))
     assert 2.5 == watch.delay_s()
 
-    watch.feed(sse.bye("refused", retry_ms=9000))
+    watch.feed(sse.bye("drain", retry_ms=9000))
     assert 9.0 == watch.delay_s()
 
     watch.feed(b"retry: 999999999\n")
     assert following.MAX_RETRY_S == watch.delay_s()
+
+
+def test_who_is_refused_asks_every_five_to_ten_seconds_or_when_told_to():
+    watch = Following()
+    watch.failed()
+
+    watch.feed(sse.hello(1000) + sse.bye("refused"))
+    delays = [watch.delay_s() for _ in range(200)]
+
+    assert 5 <= min(delays) < 6
+    assert 9 < max(delays) <= 10
+    watch.feed(b"retry: 20000\n")
+    assert 20 == watch.delay_s()
+    watch.begin()
+    watch.feed(sse.HEARTBEAT)
+    assert 20 == watch.delay_s()
+
+
+def test_a_stream_is_silent_until_it_tells_something_of_the_file():
+    watch = Following()
+    assert not watch.silent
+
+    watch.opened()
+    watch.feed(sse.hello(1000) + sse.bye("refused"))
+    assert watch.silent
+    assert watch.refused
+
+    watch.begin()
+    watch.opened()
+    watch.feed(sse.HEARTBEAT)
+    assert not watch.silent
+    assert not watch.refused
+
+
+def test_a_page_brings_what_is_newer_and_an_unknown_cursor_begins_anew():
+    watch = Following(after=2)
+
+    newer = watch.catch_up(Page([state(seq=2), state(seq=3)], after=3, final=False))
+    assert [3] == [one.seq for one in newer]
+    assert not watch.final
+
+    older = watch.catch_up(Page([state(seq=1)], after=1, final=True))
+    assert [1] == [one.seq for one in older]
+    assert watch.final
 
 
 def test_failures_back_off_with_full_jitter(monkeypatch):

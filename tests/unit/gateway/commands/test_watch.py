@@ -85,6 +85,12 @@ async def test_away_is_said_once_and_not_for_a_stream_that_begins_anew():
     assert [True] == [said for how in away if (said := outage.begins(how))]
 
 
+async def test_a_busy_gateway_is_not_away():
+    outage = Outage()
+
+    assert not any(outage.begins(how) for how in ["offline", "busy", "offline"])
+
+
 async def test_a_gateway_that_goes_away_is_waited_for(gateway, reelready):
     gateway.add(FIRST)
     gateway.scripts.extend(
