@@ -394,3 +394,29 @@ async def test_gateway_and_worker_need_no_more_than_the_page_grants(
     )
     with pytest.raises(MigrationError, match=refused):
         await migrate(url)
+
+
+async def test_a_second_login_role_finds_and_makes_what_the_first_owns(
+    roles, monkeypatch
+):
+    """Where the tables are in a schema named after the first."""
+    await roles.run("create schema authorization reelready")
+    await migrate(roles.as_())
+    await roles.run(sql_of("A second login role"))
+    await roles.run("alter role reelready nologin")
+    url = roles.as_("_2")
+
+    assert [] == await migrate(url)
+
+    later = Migration("9999_add_later.sql", "create table later ();")
+    monkeypatch.setattr(migrator, "migrations", lambda: [*migrations(), later])
+    assert [later.name] == await migrate(url)
+    connection = await asyncpg.connect(roles.url)
+    try:
+        where = await connection.fetch(
+            "select distinct schemaname, tableowner from pg_tables"
+            " where tablename in ('files', 'later', 'schema_migrations')"
+        )
+    finally:
+        await connection.close()
+    assert [(roles.name, roles.name)] == [tuple(one) for one in where]
