@@ -20,7 +20,7 @@ import msgspec
 from yarl import URL
 
 from gateway.client import answers, sending
-from gateway.client.errors import NotAGatewayError, NotPlayableError
+from gateway.client.errors import NotAGatewayError, NotPlayableError, RefusedError
 from gateway.client.following import Following
 from gateway.client.registered import Registered
 from gateway.errors import InvalidError, UnavailableError
@@ -202,6 +202,7 @@ class Client:
 
         Raises:
             RefusedError: No such file, or not yours (any more).
+            NotAGatewayError: Something else answers, and no gateway ever did.
         """
         following = Following(after)
         while not following.final:
@@ -254,8 +255,14 @@ class Client:
             if answer.status == _NO_CONTENT:
                 following.final = True
                 return
-            await answers.check(answer)
-            answers.check_type(answer, "text/event-stream")
+            try:
+                await answers.check(answer)
+                answers.check_type(answer, "text/event-stream")
+            except (NotAGatewayError, RefusedError) as error:
+                if following.heard and not answers.is_ours(error):
+                    # What stands in front is restarted, too, and says what it likes.
+                    raise UnavailableError(str(error)) from error
+                raise
             on_connection("live")
             async for chunk in answer.content.iter_any():
                 for state in _fed(following, chunk, url):

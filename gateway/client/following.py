@@ -33,12 +33,14 @@ class Following:
     Attributes:
         cursor: Seq of the last state handed on; None asks for the current one.
         final: Whether nothing can follow any more.
+        heard: Whether a gateway was heard, over any connection.
         retry_s: The reconnect delay that the gateway asked for last.
     """
 
     def __init__(self, after: int | None = None) -> None:
         self.cursor = after
         self.final = False
+        self.heard = False
         self.retry_s = FIRST_RETRY_S
         self._parser = SseParser()
         self._failures = 0
@@ -60,6 +62,9 @@ class Following:
             states = [state for event in events if (state := self._take(event))]
         except msgspec.DecodeError as error:
             raise ValueError(str(error)) from error
+        if events:
+            self.heard = True
+            self._failures = 0
         if self._parser.retry_ms is not None:
             self.retry_s = min(self._parser.retry_ms / 1000, MAX_RETRY_S)
         return states
@@ -83,7 +88,6 @@ class Following:
         return at_least_s + random.uniform(0, most_s)  # noqa: S311 - spreads a herd, guards nothing
 
     def _take(self, event: ServerEvent) -> FileState | None:
-        self._failures = 0
         match event.type:
             case "message":
                 return self._newer(msgspec.json.decode(event.data, type=FileState))

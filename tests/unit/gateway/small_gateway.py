@@ -80,7 +80,9 @@ class SmallGateway:
     """What it was asked, and what it shall answer."""
 
     url: str = ""
-    scripts: deque[list[bytes | str | int]] = field(default_factory=deque)
+    scripts: deque[list[bytes | str | int | web.Response]] = field(
+        default_factory=deque
+    )
     put_answers: deque[object] = field(default_factory=deque)
     story: Callable[[FileState], list[FileState]] = playing
     sender: str = "mediaconvert"
@@ -110,10 +112,10 @@ class SmallGateway:
         self.registrations.append(said)
         self.authorizations.append(request.headers.get("Authorization"))
         if request.headers.get("Authorization") != f"Bearer {API_KEY}":
-            return _problem("unauthorized", 401, "the API key is not accepted")
+            return refusal("unauthorized", 401, "the API key is not accepted")
         if not said["content_type"].startswith(("video/", "application/octet-stream")):
             detail = f"content_type: {said['content_type']} is not a video"
-            return _problem("invalid", 422, detail)
+            return refusal("invalid", 422, detail)
         file_id = f"f-{len(self.registrations)}"
         first = state(
             file_id,
@@ -186,7 +188,7 @@ class SmallGateway:
         self.authorizations.append(request.headers.get("Authorization"))
         states = self.states.get(request.match_info["id"])
         if not states:
-            return _problem("not_found", 404, "there is no such file")
+            return refusal("not_found", 404, "there is no such file")
         return web.Response(
             body=msgspec.json.encode(states[-1]), content_type="application/json"
         )
@@ -194,7 +196,7 @@ class SmallGateway:
     async def history(self, request: web.Request) -> web.Response:
         states = self.states.get(request.match_info["id"])
         if not states:
-            return _problem("not_found", 404, "there is no such file")
+            return refusal("not_found", 404, "there is no such file")
         events = [
             {
                 "seq": one.seq,
@@ -232,8 +234,10 @@ class SmallGateway:
             await changed.wait()
 
     async def _scripted(
-        self, request: web.Request, script: list[bytes | str | int]
+        self, request: web.Request, script: list[bytes | str | int | web.Response]
     ) -> web.StreamResponse:
+        if isinstance(script[0], web.Response):
+            return script[0]
         if isinstance(script[0], int):
             return web.Response(status=script[0], headers={"Location": "/elsewhere"})
         response = await _opened(request)
@@ -270,7 +274,8 @@ async def _opened(request: web.Request) -> web.StreamResponse:
     return response
 
 
-def _problem(code: str, status: int, detail: str) -> web.Response:
+def refusal(code: str, status: int, detail: str) -> web.Response:
+    """Refuse as a gateway does."""
     return web.Response(
         body=problem.encode(code, status, detail),
         status=status,
