@@ -176,7 +176,8 @@ class SmallGateway:
             (request.raw_path, dict(request.headers), size, digest.hexdigest())
         )
         if answer not in {200, "stored, then drop"}:
-            return _storage_error(answer, "SlowDown", "Please reduce your rate")
+            code = "RequestTimeout" if answer == 400 else "SlowDown"
+            return _storage_error(answer, code, "Please reduce your rate")
         self.stored.add(request.path)
         file_id = request.path.rpartition("/")[2].partition(".")[0]
         self.add(*self.story(self.states[file_id][0]))
