@@ -202,7 +202,7 @@ class Client:
 
         Raises:
             RefusedError: No such file, or not yours (any more).
-            NotAGatewayError: Something else answers, and no gateway ever did.
+            NotAGatewayError: No gateway was heard, or it streams what none does.
         """
         following = Following(after)
         while not following.final:
