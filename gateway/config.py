@@ -240,7 +240,9 @@ class Config:
     host: str = _setting(_text, "127.0.0.1", about="address to listen on")
     port: int = _setting(_number(0, 65535), 8080, about="port to listen on")
     heartbeat_seconds: int = _setting(
-        _number(1, 300), 15, about="between heartbeats of one stream"
+        _number(1, 300),
+        15,
+        about="between heartbeats of one stream, 30 at most for our clients",
     )
     max_wait_seconds: int = _setting(_number(1, 3600), 55, about="longest long-poll")
     stream_max_age_seconds: int = _setting(

@@ -12,11 +12,12 @@ Source: docs/decisions/0006-uploads.md; S3 User Guide, "Presigned URLs",
 import logging
 import os
 from contextlib import AsyncExitStack
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Self
 from urllib.parse import urlencode, urlsplit
 
 from aiobotocore.config import AioConfig
+from aiobotocore.credentials import AioRefreshableCredentials
 from aiobotocore.session import get_session
 from botocore.exceptions import BotoCoreError, ClientError
 from msgspec import UNSET, Struct, UnsetType
@@ -46,6 +47,7 @@ class Upload(Struct, frozen=True, kw_only=True):
     Attributes:
         headers: With a PUT: to be sent exactly so; the browser adds the length.
         fields: With a POST: the form fields before ``file``.
+        expires_at: When it ends, or the credentials do that signed it.
     """
 
     method: str
@@ -71,6 +73,7 @@ class Uploads:
         self._life_s = life_s
         self._stack = AsyncExitStack()
         self._s3: Any = None
+        self._credentials: Any = None
 
     async def __aenter__(self) -> Self:
         session = get_session()
@@ -78,6 +81,7 @@ class Uploads:
         region = os.environ.get("AWS_REGION") or session.get_config_variable("region")
         if region is None:
             raise ConfigError("AWS_REGION", "is not set (where the bucket is)")
+        self._credentials = await session.get_credentials()
         self._s3 = await self._stack.enter_async_context(
             session.create_client(
                 "s3",
@@ -91,7 +95,7 @@ class Uploads:
 
     async def __aexit__(self, *_: object) -> None:
         # aiohttp remembers handlers for ever, and they know this object.
-        self._s3 = None
+        self._s3 = self._credentials = None
         await self._stack.aclose()
 
     async def sign(self, file_id: FileId, said: Registration, now: datetime) -> Upload:
@@ -133,7 +137,7 @@ class Uploads:
 
     async def _sign(self, file_id: FileId, said: Registration, now: datetime) -> Upload:
         key = f"{self._prefix}{file_id}{extension(said.name)}"
-        expires_at = now + timedelta(seconds=self._life_s)
+        expires_at = await self._ends_at(now + timedelta(seconds=self._life_s))
         if said.upload == "post":
             return await self._sign_post(key, file_id, said, expires_at)
         headers = {
@@ -142,6 +146,20 @@ class Uploads:
             "x-amz-tagging": urlencode({TAG: file_id}),
         }
         return await self._sign_put(key, headers, said, expires_at)
+
+    async def _ends_at(self, expires_at: datetime) -> datetime:
+        """
+        Say when a signature ends: no later than the credentials that make it.
+
+        Source: S3 User Guide, "Presigned URLs", on temporary credentials.
+        """
+        if not isinstance(self._credentials, AioRefreshableCredentials):
+            return expires_at
+        # Refreshes them when they have little left, as signing would; if others do
+        # so meanwhile, those it is signed with live longer.
+        await self._credentials.get_frozen_credentials()
+        end = self._credentials._expiry_time  # noqa: SLF001 - told in no other way
+        return expires_at if end is None else min(expires_at, end.astimezone(UTC))
 
     async def origin(self) -> str:
         """

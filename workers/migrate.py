@@ -41,7 +41,7 @@ _PATIENCE_S = 600.0
 """Shorter than the `TimeoutStartSec` of the unit, which would not say why."""
 
 _LEDGER = """
-create table if not exists schema_migrations (
+create table schema_migrations (
     name text primary key,
     sha256 text not null,
     applied_at timestamptz not null default now()
@@ -127,11 +127,13 @@ async def migrate(dsn: str) -> list[str]:
     try:
         connection = await _connect(dsn)
     except asyncpg.PostgresError as error:
-        raise MigrationError(f"{_SETTING}: Postgres refuses us: {error}") from error
+        raise _refused(error) from error
     done: list[str] = []
     try:
         while name := await _apply_next(connection):
             done.append(name)
+    except asyncpg.PostgresError as error:
+        raise _refused(error) from error
     finally:
         await connection.close()
     return done
@@ -162,10 +164,15 @@ async def note_schema(dsn: str) -> None:
 
 async def applied(connection: "asyncpg.Connection[asyncpg.Record]") -> dict[str, str]:
     """Read which files a database has, and their checksums."""
-    if await connection.fetchval("select to_regclass('schema_migrations')") is None:
+    if not await _has_ledger(connection):
         return {}
     rows = await connection.fetch("select name, sha256 from schema_migrations")
     return {row["name"]: row["sha256"] for row in rows}
+
+
+async def _has_ledger(connection: "asyncpg.Connection[asyncpg.Record]") -> bool:
+    there = "select to_regclass('schema_migrations') is not null"
+    return bool(await connection.fetchval(there))
 
 
 async def _connect(dsn: str) -> "asyncpg.Connection[asyncpg.Record]":
@@ -179,7 +186,9 @@ async def _apply_next(connection: "asyncpg.Connection[asyncpg.Record]") -> str |
     """Apply the first file that is missing; returns its name, if there was one."""
     async with connection.transaction():
         await connection.execute("select pg_advisory_xact_lock($1)", _LOCK)
-        await connection.execute(_LEDGER)
+        # "if not exists" asks for the right to create even when it does.
+        if not await _has_ledger(connection):
+            await connection.execute(_LEDGER)
         there = await applied(connection)
         known = migrations()
         _check(known, there)
@@ -219,8 +228,17 @@ async def _apply(
                 _log.warning(_WAITS, one.name, _PATIENCE_S / 60, holders)
                 waits = True
             await asyncio.sleep(random.uniform(*_PAUSE_S))  # noqa: S311 - spreads
+        except asyncpg.PostgresError as error:
+            raise _refused(error, one.name) from error
         else:
             return
+
+
+def _refused(error: asyncpg.PostgresError, *of: str) -> MigrationError:
+    # Without its detail, which may have a row in it.
+    return MigrationError(
+        ": ".join((_SETTING, *of, f"Postgres refuses us: {error.args[0]}"))
+    )
 
 
 def _check(known: list[Migration], there: dict[str, str]) -> None:

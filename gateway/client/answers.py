@@ -16,6 +16,7 @@ MAX_PROBLEM_BYTES = 64 * 1024
 MAX_RETRY_AFTER_S = 60
 
 _PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
+_OURS = "urn:reelready:problem:"
 _SECONDS = re.compile(r"\d{1,9}", re.ASCII)
 
 
@@ -57,6 +58,12 @@ def check_type(answer: aiohttp.ClientResponse, content_type: str) -> None:
     """
     if answer.content_type != content_type:
         raise NotAGatewayError(str(answer.url), f"answers with {answer.content_type}")
+
+
+def is_ours(error: NotAGatewayError | RefusedError) -> bool:
+    """Tell a gateway's refusal from the page of something in front of it."""
+    problem = error.problem if isinstance(error, RefusedError) else None
+    return problem is not None and problem.startswith(_OURS)
 
 
 async def start_of(answer: aiohttp.ClientResponse) -> bytes:

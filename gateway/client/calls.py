@@ -20,7 +20,7 @@ import msgspec
 from yarl import URL
 
 from gateway.client import answers, sending
-from gateway.client.errors import NotAGatewayError, NotPlayableError
+from gateway.client.errors import NotAGatewayError, NotPlayableError, RefusedError
 from gateway.client.following import Following, Page
 from gateway.client.registered import Registered
 from gateway.errors import InvalidError, UnavailableError
@@ -202,6 +202,7 @@ class Client:
 
         Raises:
             RefusedError: No such file, or not yours (any more).
+            NotAGatewayError: No gateway was heard, or it streams what none does.
         """
         following = Following(after)
         while not following.final:
@@ -259,8 +260,14 @@ class Client:
             if answer.status == _NO_CONTENT:
                 following.final = True
                 return
-            await answers.check(answer)
-            answers.check_type(answer, "text/event-stream")
+            try:
+                await answers.check(answer)
+                answers.check_type(answer, "text/event-stream")
+            except (NotAGatewayError, RefusedError) as error:
+                if following.heard and not answers.is_ours(error):
+                    # What stands in front is restarted, too, and says what it likes.
+                    raise UnavailableError(str(error)) from error
+                raise
             following.opened()
             live = False
             async for chunk in answer.content.iter_any():
@@ -281,6 +288,10 @@ class Client:
             return following.catch_up(await self._ask("GET", path, Page))
         except UnavailableError:
             return []
+        except (NotAGatewayError, RefusedError) as error:
+            if following.heard and not answers.is_ours(error):
+                return []
+            raise
 
     async def _ask(
         self, method: str, path: str, shape: type[_Answer], body: bytes | None = None

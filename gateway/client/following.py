@@ -45,6 +45,7 @@ class Following:
         final: Whether nothing can follow any more.
         silent: Whether this connection is open and has told nothing of the file.
         refused: Whether it was refused for now.
+        heard: Whether a gateway was heard, over any connection.
         retry_s: The reconnect delay that the gateway asked for last.
     """
 
@@ -53,6 +54,7 @@ class Following:
         self.final = False
         self.silent = False
         self.refused = False
+        self.heard = False
         self.retry_s = FIRST_RETRY_S
         self._parser = SseParser()
         self._failures = 0
@@ -79,6 +81,8 @@ class Following:
             states = [state for event in events if (state := self._take(event))]
         except msgspec.DecodeError as error:
             raise ValueError(str(error)) from error
+        if events:
+            self.heard = True
         if self._parser.retry_ms is not None:
             self.retry_s = min(self._parser.retry_ms / 1000, MAX_RETRY_S)
         return states

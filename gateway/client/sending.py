@@ -44,6 +44,9 @@ _VIDEO_TYPES = {
 
 _ALREADY_THERE = 412
 _CONFLICT = 409
+_STALLED = "RequestTimeout"
+"""S3's word, with a 400, when no byte came for too long."""
+
 _XML_ERROR = re.compile(r"<(Code|Message)>([^<]{1,500})</\1>")
 
 
@@ -172,8 +175,9 @@ async def _check(answer: aiohttp.ClientResponse, *, again: bool) -> None:
         # Overwriting is signed away: the attempt that broke had arrived after all.
         return
     text = (await answers.start_of(answer)).decode("utf-8", "replace")
-    said = ": ".join(found[1] for found in _XML_ERROR.findall(text))
-    problem = said or f"HTTP {answer.status}"
-    if answer.status >= 500 or answer.status == _CONFLICT:  # noqa: PLR2004 - server errors
+    said = dict(_XML_ERROR.findall(text))
+    problem = ": ".join(said.values()) or f"HTTP {answer.status}"
+    passing = answer.status >= 500 or answer.status == _CONFLICT  # noqa: PLR2004 - server errors
+    if passing or said.get("Code") == _STALLED:
         raise _PassingError(problem)
     raise UploadError(f"the storage refused it: {problem}")

@@ -4,19 +4,25 @@ import asyncio
 import contextlib
 import json
 import logging
+import re
+import secrets
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import chain
+from urllib.parse import urlsplit, urlunsplit
 
 import asyncpg
 import pytest
 
-from gateway.model import FileId, Outcome, Report, ReportType, Seq
+from gateway.model import FileId, Outcome, Report, ReportType, Seq, Status
 from gateway.protocol.registration import Registration
 from gateway.store.append import Answer, Append, Incoming
+from gateway.store.expired import Expired
 from gateway.store.files import Files
 from gateway.store.history import History
 from gateway.store.pool import Pool
+from gateway.store.silent import Silent
+from tests.unit.deploy.prometheus import ROOT
 from workers import migrate as migrator
 from workers.migrate import Migration, MigrationError, applied, migrate, migrations
 
@@ -111,7 +117,10 @@ async def test_a_failing_file_leaves_nothing_of_itself(empty_database_url, monke
     known = [*migrations(), broken]
     monkeypatch.setattr(migrator, "migrations", lambda: known)
 
-    with pytest.raises(asyncpg.DivisionByZeroError):
+    with pytest.raises(
+        MigrationError,
+        match=r"^REELREADY_DATABASE_URL: 9999_break\.sql: Postgres refuses us: division",
+    ):
         await migrate(empty_database_url)
 
     connection = await asyncpg.connect(empty_database_url)
@@ -264,3 +273,150 @@ async def test_files_of_an_older_release_are_of_this_epoch(
     assert 2 == len(epochs)
     assert all(row["epoch"] == row["now"] is not None for row in epochs)
     assert untold is None
+
+
+class Roles:
+    """Login roles of one database, gone with the test."""
+
+    def __init__(self, url):
+        self.url = url
+        self.name = f"reelready_test_{secrets.token_hex(6)}"
+
+    async def run(self, sql, url=""):
+        """Run SQL in which ``reelready`` is ours and ``...`` is its password."""
+        named = re.sub(r"\breelready(?=_2|_app|\b)", self.name, sql)
+        connection = await asyncpg.connect(url or self.url)
+        try:
+            await connection.execute(named.replace("...", self.name))
+        finally:
+            await connection.close()
+
+    def as_(self, suffix=""):
+        """The database as one of the roles."""
+        at = urlsplit(self.url)
+        user = f"{self.name}{suffix}:{self.name}@"
+        place = user + at.netloc.rpartition("@")[2]
+        return urlunsplit(at._replace(netloc=place))
+
+
+@pytest.fixture
+async def roles(empty_database_url):
+    """A database whose owner is another, as where Postgres is somebody else's."""
+    roles = Roles(empty_database_url)
+    await roles.run(
+        "revoke create on schema public from public;"
+        "create role reelready login password '...';"
+    )
+    try:
+        yield roles
+    finally:
+        await roles.run(
+            "drop owned by reelready; drop role if exists reelready_2, reelready_app;"
+            "drop role reelready"
+        )
+
+
+def sql_of(role):
+    """Read the SQL that the page has for a kind of role."""
+    page = (ROOT / "docs/operating.md").read_text("utf-8")
+    [sql] = re.findall(
+        rf"^\*\*{role}\*\*.*?^```sql\n(.*?)^```$", page, re.DOTALL | re.MULTILINE
+    )
+    return sql
+
+
+async def test_a_role_that_may_not_create_is_told_in_one_line(roles, monkeypatch):
+    monkeypatch.setenv("REELREADY_DATABASE_URL", roles.as_())
+
+    code, _, err = await run("migrate")
+
+    assert 1 == code
+    assert (
+        "Error: REELREADY_DATABASE_URL: Postgres refuses us:"
+        " permission denied for schema public\n"
+    ) == err
+
+
+async def test_a_refusal_is_told_without_the_row(empty_database_url, monkeypatch):
+    secret = Migration(
+        "9999_break.sql",
+        "create table once (name text unique); insert into once values ('a'), ('a');",
+    )
+    monkeypatch.setattr(migrator, "migrations", lambda: [secret])
+
+    with pytest.raises(MigrationError) as refused:
+        await migrate(empty_database_url)
+
+    assert "DETAIL" in str(refused.value.__cause__)
+    assert "DETAIL" not in str(refused.value)
+
+
+async def test_gateway_and_worker_need_no_more_than_the_page_grants(
+    roles, monkeypatch, caplog
+):
+    await roles.run("grant create on schema public to reelready")
+    await migrate(roles.as_())
+    await roles.run("create role reelready_app login password '...'")
+    await roles.run(sql_of("A role that only uses the tables"), roles.as_())
+    url, life = roles.as_("_app"), {Status.UPLOADED: timedelta(0)}
+    caplog.set_level(logging.WARNING)
+
+    assert [] == await migrate(url)
+    await migrator.note_schema(url)
+    async with Pool(url, max_connections=2) as pool:
+        said = Registration(name="a.mp4", content_type="video/mp4", size=1)
+        await Files(pool, life).create(FILE, said)
+        report = Report(type=ReportType.UPLOADED, occurred_at=datetime.now(UTC))
+        incoming = Incoming(FILE, report, webhook_id="w-1", body=b"x")
+        answers = await Append(pool, life)([incoming])
+        read = await History(pool).read([(FILE, Seq(1))])
+        again = timedelta(seconds=1)
+        silent = Silent(pool, life, again=again, longest=again)
+        claimed = await silent.claim(10)
+        await silent.note_unanswered(claimed)
+        await silent.put_off(claimed)
+        expired = Expired(pool)
+        deleted = [
+            await expired.delete_ingest_ids(10),
+            await expired.delete_progress(10, again),
+            await expired.delete_files(10, again),
+        ]
+
+    assert [Answer(Outcome.APPLIED, Seq(2))] == answers
+    assert 2 == read[FILE, Seq(1)].head
+    assert [FILE] == [one.record.state.id for one in claimed]
+    assert [0, 0, 0] == deleted
+    assert [] == caplog.records
+
+    monkeypatch.setattr(migrator, "migrations", lambda: [*migrations(), LATER])
+    refused = (
+        f"^REELREADY_DATABASE_URL: {LATER.name}: Postgres refuses us: must be owner"
+    )
+    with pytest.raises(MigrationError, match=refused):
+        await migrate(url)
+
+
+async def test_a_second_login_role_finds_and_makes_what_the_first_owns(
+    roles, monkeypatch
+):
+    """Where the tables are in a schema named after the first."""
+    await roles.run("create schema authorization reelready")
+    await migrate(roles.as_())
+    await roles.run(sql_of("A second login role"))
+    await roles.run("alter role reelready nologin")
+    url = roles.as_("_2")
+
+    assert [] == await migrate(url)
+
+    later = Migration("9999_add_later.sql", "create table later ();")
+    monkeypatch.setattr(migrator, "migrations", lambda: [*migrations(), later])
+    assert [later.name] == await migrate(url)
+    connection = await asyncpg.connect(roles.url)
+    try:
+        where = await connection.fetch(
+            "select distinct schemaname, tableowner from pg_tables"
+            " where tablename in ('files', 'later', 'schema_migrations')"
+        )
+    finally:
+        await connection.close()
+    assert [(roles.name, roles.name)] == [tuple(one) for one in where]

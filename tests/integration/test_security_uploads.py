@@ -112,3 +112,56 @@ async def test_credentials_that_are_refused_are_said_to_be(uploads, monkeypatch)
             await uploads.sign(FILE, registrations(kind)[0], datetime.now(UTC))
     with pytest.raises(ConfigError, match="AWS_ACCESS_KEY_ID"):
         await uploads.origin()
+
+
+@pytest.fixture
+def hand_out(monkeypatch, tmp_path):
+    """Credentials that end, as those of a role do; call it to hand out others."""
+    (tmp_path / "config").write_text(
+        f"[default]\ncredential_process = cat {tmp_path}/credentials\n"
+    )
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+
+    def put(token, ends_at):
+        said = {
+            "Version": 1,
+            "AccessKeyId": "ASIA",
+            "SecretAccessKey": "s",
+            "SessionToken": token,
+            "Expiration": ends_at.isoformat(),
+        }
+        (tmp_path / "credentials").write_text(json.dumps(said))
+
+    return put
+
+
+def token_of(upload):
+    """Whose credentials signed it."""
+    if upload.method == "POST":
+        return upload.fields["x-amz-security-token"]
+    return parse_qs(urlsplit(upload.url).query)["X-Amz-Security-Token"][0]
+
+
+@pytest.mark.parametrize("kind", ["put", "post"])
+@pytest.mark.parametrize("life_s", [900, 86_400])
+async def test_an_upload_ends_with_the_credentials_that_signed_it(
+    hand_out, kind, life_s
+):
+    now = datetime.now(UTC)
+    said = registrations(kind)[0]
+    soon, later = (now + timedelta(minutes=minutes) for minutes in (16, 180))
+    hand_out("first", soon)
+    async with Uploads("films", "video/origin/", life_s=life_s) as uploads:
+        upload = await uploads.sign(FILE, said, now)
+        assert "first" == token_of(upload)
+        assert min(now + timedelta(seconds=life_s), soon) == upload.expires_at
+
+    hand_out("first", now + timedelta(minutes=5))
+    async with Uploads("films", "video/origin/", life_s=life_s) as uploads:
+        hand_out("second", later)
+        upload = await uploads.sign(FILE, said, now)
+        assert "second" == token_of(upload)
+        assert min(now + timedelta(seconds=life_s), later) == upload.expires_at
+        assert UTC == upload.expires_at.tzinfo

@@ -194,6 +194,8 @@ async def test_a_machine_serves_restarts_and_recovers(open_folder, secrets):
         environment = await machine.show(GATEWAY, "Environment")
         assert "DATABASE_URL_FILE" in environment
         assert not [one for one in secrets.values() if one in environment]
+        cores = [await machine.show(one, "LimitCORE") for one in (GATEWAY, WORKER)]
+        assert ["0", "0"] == cores
 
         # So is the way past a pooler, once its lines are taken.
         past_a_pooler = open_folder / "etc/secrets/listen-database-url"

@@ -80,7 +80,9 @@ class SmallGateway:
     """What it was asked, and what it shall answer."""
 
     url: str = ""
-    scripts: deque[list[bytes | str | int]] = field(default_factory=deque)
+    scripts: deque[list[bytes | str | int | web.Response]] = field(
+        default_factory=deque
+    )
     put_answers: deque[object] = field(default_factory=deque)
     story: Callable[[FileState], list[FileState]] = playing
     sender: str = "mediaconvert"
@@ -111,10 +113,10 @@ class SmallGateway:
         self.registrations.append(said)
         self.authorizations.append(request.headers.get("Authorization"))
         if request.headers.get("Authorization") != f"Bearer {API_KEY}":
-            return _problem("unauthorized", 401, "the API key is not accepted")
+            return refusal("unauthorized", 401, "the API key is not accepted")
         if not said["content_type"].startswith(("video/", "application/octet-stream")):
             detail = f"content_type: {said['content_type']} is not a video"
-            return _problem("invalid", 422, detail)
+            return refusal("invalid", 422, detail)
         file_id = f"f-{len(self.registrations)}"
         first = state(
             file_id,
@@ -175,7 +177,8 @@ class SmallGateway:
             (request.raw_path, dict(request.headers), size, digest.hexdigest())
         )
         if answer not in {200, "stored, then drop"}:
-            return _storage_error(answer, "SlowDown", "Please reduce your rate")
+            code = "RequestTimeout" if answer == 400 else "SlowDown"
+            return _storage_error(answer, code, "Please reduce your rate")
         self.stored.add(request.path)
         file_id = request.path.rpartition("/")[2].partition(".")[0]
         self.add(*self.story(self.states[file_id][0]))
@@ -187,7 +190,7 @@ class SmallGateway:
         self.authorizations.append(request.headers.get("Authorization"))
         states = self.states.get(request.match_info["id"])
         if not states:
-            return _problem("not_found", 404, "there is no such file")
+            return refusal("not_found", 404, "there is no such file")
         return web.Response(
             body=msgspec.json.encode(states[-1]), content_type="application/json"
         )
@@ -195,7 +198,7 @@ class SmallGateway:
     async def history(self, request: web.Request) -> web.Response:
         states = self.states.get(request.match_info["id"])
         if not states:
-            return _problem("not_found", 404, "there is no such file")
+            return refusal("not_found", 404, "there is no such file")
         events = [
             {
                 "seq": one.seq,
@@ -248,8 +251,10 @@ class SmallGateway:
         )
 
     async def _scripted(
-        self, request: web.Request, script: list[bytes | str | int]
+        self, request: web.Request, script: list[bytes | str | int | web.Response]
     ) -> web.StreamResponse:
+        if isinstance(script[0], web.Response):
+            return script[0]
         if isinstance(script[0], int):
             return web.Response(status=script[0], headers={"Location": "/elsewhere"})
         response = await _prepared(request)
@@ -291,7 +296,8 @@ async def _prepared(request: web.Request) -> web.StreamResponse:
     return response
 
 
-def _problem(code: str, status: int, detail: str) -> web.Response:
+def refusal(code: str, status: int, detail: str) -> web.Response:
+    """Refuse as a gateway does."""
     return web.Response(
         body=problem.encode(code, status, detail),
         status=status,

@@ -1,4 +1,5 @@
 import base64
+import re
 from dataclasses import FrozenInstanceError, fields
 from datetime import timedelta
 from ipaddress import IPv4Network, IPv6Network
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.client import calls
 from gateway.config import (
     LOCAL_API_KEY,
     LOCAL_INGEST_SECRET,
@@ -348,6 +350,14 @@ def test_every_setting_is_described_with_its_origin(tmp_path):
         by_name["HEARTBEAT_SECONDS"].origin,
     )
     assert all(line.about for line in lines)
+
+
+def test_how_rare_heartbeats_may_be_is_said():
+    """A client takes a stream for mute that lacks them, a proxy ends it after 75 s."""
+    [about] = (one.about for one in describe(environ()) if "HEARTBEAT" in one.name)
+    [most_s] = map(int, re.findall(r"\d+", about))
+
+    assert calls.HEARTBEAT_S < most_s < calls._STREAM_TIMEOUT.sock_read < 75
 
 
 def test_a_description_masks_every_secret():

@@ -24,12 +24,14 @@ from tests.unit.gateway.small_gateway import (
     failing,
     frame,
     playing,
+    refusal,
     small_gateway,
     state,
 )
 
 FIRST = state()
 STORY = [FIRST, *playing(FIRST)]
+REST = [*map(frame, STORY[1:]), sse.bye("final")]
 
 
 @pytest.fixture
@@ -247,6 +249,29 @@ async def test_refused_for_good_ends_the_watch(gateway, client):
 
     assert 404 == caught.value.status
     assert 1 == len(gateway.cursors)
+
+
+@pytest.mark.parametrize("foreign", [200, 307, 403, 404])
+async def test_what_a_proxy_says_ends_no_watch_that_was_live(gateway, client, foreign):
+    gateway.scripts.extend(
+        [[HELLO, frame(STORY[0]), DROP], [foreign], [foreign], [HELLO, *REST]]
+    )
+
+    assert [1, 2, 3, 4, 5] == await _seqs(client.watch("f-1"))
+    assert [None, "1", "1", "1"] == gateway.cursors
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [(401, "unauthorized"), (404, "not_found")]
+)
+async def test_what_a_gateway_refuses_ends_a_watch_that_was_live(
+    gateway, client, status, code
+):
+    said = refusal(code, status, "not any more")
+    gateway.scripts.extend([[HELLO, frame(STORY[0]), DROP], [said]])
+
+    with pytest.raises(RefusedError, match="not any more"):
+        await _seqs(client.watch("f-1"))
 
 
 async def test_no_redirect_is_followed(gateway, client):

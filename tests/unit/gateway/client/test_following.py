@@ -121,6 +121,20 @@ def test_a_heartbeat_ends_the_backing_off():
     assert following.FIRST_RETRY_S == watch.delay_s()
 
 
+def test_a_gateway_is_heard_once_it_sends_an_event():
+    watch = Following()
+    watch.feed(sse.hello(2500))
+    assert not watch.heard
+    with pytest.raises(ValueError, match="JSON"):
+        watch.feed(b"data: nonsense\n\n")
+    assert not watch.heard
+
+    watch.feed(sse.HEARTBEAT)
+    watch.begin()
+
+    assert watch.heard
+
+
 def test_a_refusal_can_ask_for_more_once(monkeypatch):
     watch = Following()
     monkeypatch.setattr(random, "uniform", lambda low, high: low)

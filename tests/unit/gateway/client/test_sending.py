@@ -32,7 +32,7 @@ def path(tmp_path):
     return path
 
 
-@pytest.mark.parametrize("trouble", [DROP, 503, 409, 500])
+@pytest.mark.parametrize("trouble", [DROP, 503, 409, 500, 400])
 async def test_a_broken_upload_is_sent_again(gateway, client, path, trouble):
     gateway.put_answers.extend([trouble, trouble])
 
