@@ -283,6 +283,32 @@ def test_a_throttled_job_is_made_by_the_retry_of_the_invocation(gateway, mediaco
     assert ["uploaded", "uploaded", "converting"] == gateway.types
 
 
+@pytest.mark.usefixtures("converter", "uploaded")
+@pytest.mark.parametrize(
+    ("made", "job_id"), [([], JOB_ID), ([{**JOB, "Id": "made-before"}], "made-before")]
+)
+def test_a_conflict_fails_no_file_whose_job_may_exist(
+    gateway, mediaconvert, made, job_id
+):
+    """The try before it may have made the job, and its answer was lost."""
+    mediaconvert.script.add_client_error(
+        "create_job", "ConflictException", http_status_code=409
+    )
+    metadata = {"UserMetadata": {"file_id": FILE_ID, "attempt": "1"}}
+    mediaconvert.script.add_response(
+        "search_jobs", {"Jobs": [{**job, **metadata} for job in made]}
+    )
+    if not made:
+        mediaconvert.script.add_response("create_job", {"Job": JOB})
+
+    with pytest.raises(ClientError, match="ConflictException"):
+        run(put_event())
+    run(put_event())
+
+    assert ["uploaded", "uploaded", "converting"] == gateway.types
+    assert job_id == gateway.posts[-1][2]["job_id"]
+
+
 def dead_claim(s3, age_s):
     """What an invocation leaves that died before it stored its job."""
     content = {
