@@ -76,22 +76,36 @@ def test_an_upload_becomes_one_job_and_two_reports(gateway, s3):
         "occurred_at": "2025-11-22T00:00:00.512Z",
         "sender": "video_media_converter",
     }
-    assert [
-        (FILE_ID, upload.cause, {"type": "uploaded", **common}),
-        (FILE_ID, upload.cause, {"type": "converting", "job_id": JOB_ID, **common}),
-    ] == gateway.posts
+    (file_id, cause, said), converting = gateway.posts
+    assert (FILE_ID, {"type": "uploaded", **common}) == (file_id, said)
+    assert cause.startswith(f"{upload.cause}-")
+    assert (
+        FILE_ID,
+        upload.cause,
+        {"type": "converting", "job_id": JOB_ID, **common},
+    ) == converting
     assert JOB_ID == claim(s3)["job_id"]
 
 
 @pytest.mark.usefixtures("converter", "uploaded", "one_job")
 def test_an_event_delivered_again_makes_no_job_and_the_same_reports(gateway):
     run(put_event())
-    first = list(gateway.posts)
-    gateway.posts.clear()
-
     run(put_event(), "invocation-2")
 
-    assert first == gateway.posts
+    uploaded, converting, *again = gateway.posts
+    assert [uploaded[2], converting[2]] == [said for _, _, said in again]
+    assert converting == again[1]
+
+
+@pytest.mark.usefixtures("converter", "uploaded", "one_job")
+def test_every_try_asks_anew_whether_the_file_waits_for_its_job(gateway):
+    """Of a post that comes again the gateway repeats what was so the first time."""
+    run(put_event())
+    run(put_event())
+    run(in_sqs(put_event(), put_event()), "invocation-2")
+
+    asked = [cause for _, cause, said in gateway.posts if said["type"] == "uploaded"]
+    assert 4 == len(asked) == len(set(asked))
 
 
 @pytest.mark.usefixtures("converter", "uploaded", "one_job")
