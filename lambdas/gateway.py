@@ -6,7 +6,7 @@ gateway refuses anything else, and that refusal would lose the report.  So the
 id ends in a digest of the body: a redelivered event repeats the id byte for
 byte, while a manifest that could be completed only the second time, or by a
 newer release of this code, is a post of its own (and stale, if it says nothing
-new).
+new).  So is one that asks what is so now, not what was so the first time.
 
 Stored is what a gateway says is stored: an answer without an outcome, such as a
 load balancer's page that all will be well soon, is none, whatever its status.
@@ -75,7 +75,8 @@ class Gateway:
         Say what happened to a file.
 
         Args:
-            cause: Names the event behind it, the same on every delivery.
+            cause: Names the event behind it, the same on every delivery; or,
+                to hear what is so now, this try alone.
 
         Returns:
             The outcome: one of docs/protocol.md, or of a newer gateway.

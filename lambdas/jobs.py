@@ -16,10 +16,12 @@ from lambdas.errors import JobRefusedError
 from lambdas.settings import ConverterSettings
 from lambdas.uploads import Upload
 
-_REFUSALS = {"BadRequestException", "NotFoundException", "ConflictException"}
+_REFUSALS = {"BadRequestException", "NotFoundException"}
 """
 Answers no retry can change.  Missing permissions are not among them: a person
-grants them and sends the event again from the dead-letter queue.
+grants them and sends the event again from the dead-letter queue.  Nor is a
+conflict, which may be with the job that an unanswered try has made: the next
+one looks for it.
 """
 
 _MAX_SEARCH_PAGES = 5

@@ -15,7 +15,9 @@ done and the next try goes on where this one stopped:
 3.  Report ``uploaded``.  A gateway that is down or does not know the file stops
     it here: no job is paid for that nobody can hear of.  So does the answer
     ``stale``: the file has a job already or has ended, by its deadline perhaps.
-    A file that still waits for its job is never answered so.
+    A file that still waits for its job is never answered so.  Each try asks
+    under a name of its own, since a post that comes again is answered as it was
+    the first time, and an event from the dead-letter queue is days old.
 4.  Claim the upload (`lambdas.claims`), make the job, keep its id in the claim.
     An empty object and a job that is refused for good are kept there as well,
     as the reason why there is no job.
@@ -120,14 +122,15 @@ class Converter:
         if file_id is None or not self._tag_agrees(upload, file_id):
             return
         if upload.size_bytes != 0:
-            outcome = self._report(upload, file_id, {"type": "uploaded"})
+            cause = f"{upload.cause}-{uuid.uuid4().hex}"
+            outcome = self._report(upload, file_id, cause, {"type": "uploaded"})
             if outcome == "stale":
                 log("warning", "upload.stale", file_id=file_id, key=upload.key)
                 return
         claim = self._settled_claim(upload, file_id, invocation)
         if claim.sequencer != upload.sequencer:
             log("warning", "upload.written_again", file_id=file_id, key=upload.key)
-        self._report(upload, file_id, _outcome(claim))
+        self._report(upload, file_id, upload.cause, _outcome(claim))
 
     def _file_id(self, upload: Upload) -> str | None:
         prefix = re.escape(self.settings.upload_prefix)
@@ -185,14 +188,14 @@ class Converter:
         log("info", "job.created", file_id=file_id, job_id=job_id)
         return job_id
 
-    def _report(self, upload: Upload, file_id: str, news: Report) -> str:
+    def _report(self, upload: Upload, file_id: str, cause: str, news: Report) -> str:
         report: Report = {
             **news,
             "attempt": ATTEMPT,
             "occurred_at": upload.occurred_at,
             "sender": SENDER,
         }
-        return self.gateway.report(file_id, upload.cause, report)
+        return self.gateway.report(file_id, cause, report)
 
 
 def _outcome(claim: Claim) -> Report:

@@ -1,5 +1,6 @@
 """The two handlers as AWS calls them, posting to a real HTTP server."""
 
+import asyncio
 import base64
 import json
 import random
@@ -7,16 +8,18 @@ import socket
 import threading
 
 import pytest
+from botocore.exceptions import ClientError
 from botocore.stub import Stubber
 from moto import mock_aws
 
 from lambdas import (
     clients,
-    gateway,
     hls_file_manifest_saver,
     video_media_converter,
 )
+from lambdas import gateway as posts
 from lambdas.errors import GatewayRefusedError, GatewayUnavailableError
+from tests.integration.conftest import INGEST_KEY
 from tests.unit.lambdas.standins import (
     AWS,
     BUCKET,
@@ -67,7 +70,7 @@ def process(monkeypatch, door):
     """A cold process with its settings, S3 and one uploaded video."""
     for name, value in {**AWS, **SETTINGS, "GATEWAY_URL": door.url}.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(gateway, "PAUSES_S", (0, 0))
+    monkeypatch.setattr(posts, "PAUSES_S", (0, 0))
     forget_process()
     with mock_aws():
         s3 = clients.s3()
@@ -114,11 +117,66 @@ def test_an_upload_is_reported_in_signed_posts(door):
 
 
 @pytest.mark.usefixtures("one_job")
-def test_a_repeated_upload_event_repeats_its_posts_byte_for_byte(door):
+def test_a_repeated_upload_event_repeats_what_it_says_byte_for_byte(door):
     convert()
     convert(in_sqs(put_event()))
 
-    assert door.posts[:2] == door.posts[2:]
+    assert [post.body for post in door.posts[:2]] == [p.body for p in door.posts[2:]]
+    assert door.posts[1] == door.posts[3]
+    assert 3 == len(door.seen)
+
+
+@pytest.fixture
+async def waiting(gateway, monkeypatch):
+    """A file of a real gateway, uploaded, whose first try may make no job."""
+    file_id = await gateway.new_file()
+    key = KEY.replace(FILE_ID, file_id)
+    clients.s3().put_object(Bucket=BUCKET, Key=key, Body=b"v")
+    secret = "whsec_" + base64.b64encode(INGEST_KEY).decode()
+    monkeypatch.setenv("GATEWAY_URL", gateway.url)
+    monkeypatch.setenv("INGEST_SECRET", secret)
+    return file_id, put_event(key)
+
+
+async def status(gateway, file_id):
+    async with gateway.http.get(f"{gateway.url}/v1/files/{file_id}") as answer:
+        return (await answer.json())["status"]
+
+
+async def denied(event, mediaconvert):
+    """Run an invocation whose role may not make jobs, as the first or a retry."""
+    mediaconvert.add_client_error(
+        "create_job", "AccessDeniedException", http_status_code=403
+    )
+    with pytest.raises(ClientError, match="AccessDenied"):
+        await asyncio.to_thread(convert, event)
+
+
+async def test_an_event_sent_again_makes_no_job_for_a_file_that_has_ended(
+    gateway, waiting, mediaconvert
+):
+    """Within three days, in which the gateway repeats its answers to old posts."""
+    file_id, event = waiting
+    await denied(event, mediaconvert)
+    await gateway.report(file_id, "failed")
+
+    await asyncio.to_thread(convert, event)
+
+    assert "failed" == await status(gateway, file_id)
+
+
+async def test_an_event_sent_again_makes_the_job_of_a_file_that_still_waits(
+    gateway, waiting, mediaconvert
+):
+    file_id, event = waiting
+    await denied(event, mediaconvert)
+    mediaconvert.add_response("search_jobs", {"Jobs": []})
+    mediaconvert.add_response("create_job", {"Job": JOB})
+
+    await asyncio.to_thread(convert, event)
+    await asyncio.to_thread(convert, event)
+
+    assert "converting" == await status(gateway, file_id)
 
 
 def test_the_story_of_a_job_is_posted_in_order(door):
@@ -282,7 +340,7 @@ def test_a_broken_answer_is_a_gateway_that_is_away(monkeypatch, answer):
 
 
 def test_a_gateway_that_says_nothing_is_given_up(monkeypatch):
-    monkeypatch.setattr(gateway, "TIMEOUT_S", 0.05)
+    monkeypatch.setattr(posts, "TIMEOUT_S", 0.05)
     with socket.create_server(("127.0.0.1", 0)) as mute:
         url = f"http://127.0.0.1:{mute.getsockname()[1]}"
         monkeypatch.setenv("GATEWAY_URL", url)

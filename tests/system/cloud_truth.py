@@ -85,9 +85,15 @@ def wait_until_all_came_twice(cloud: Any) -> None:
 
 
 def deliveries(cloud: Any) -> Counter[str]:
-    """How often the functions posted each report, by its webhook id."""
+    """
+    How often the functions heard of each upload and each change of a job.
+
+    That of an upload begins with an `uploaded` whose webhook id ends anew; the id
+    of a job's change is the same each time.
+    """
     log = (cloud.data_dir / "logs" / "local.log").read_text()
-    return Counter(re.findall(r'"webhook_id": "([^"]+)"', log))
+    uploads = re.findall(r'"uploaded", "webhook_id": "(s3-[^-"]+)', log)
+    return Counter(uploads + re.findall(r'"webhook_id": "(eb-[^"]+)"', log))
 
 
 def until(holds: Callable[[], bool], what: str = "it") -> None:

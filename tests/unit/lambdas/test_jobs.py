@@ -126,11 +126,7 @@ def test_a_made_job_is_known_by_its_id(mediaconvert):
 
 @pytest.mark.parametrize(
     ("code", "status"),
-    [
-        ("BadRequestException", 400),
-        ("NotFoundException", 404),
-        ("ConflictException", 409),
-    ],
+    [("BadRequestException", 400), ("NotFoundException", 404)],
 )
 def test_a_refusal_for_good_is_told_apart(mediaconvert, code, status):
     mediaconvert.script.add_client_error(
@@ -148,6 +144,7 @@ def test_a_refusal_for_good_is_told_apart(mediaconvert, code, status):
         ("InternalServerErrorException", 500),
         ("ForbiddenException", 403),
         ("ServiceQuotaExceededException", 402),
+        ("ConflictException", 409),
     ],
 )
 def test_what_may_pass_is_raised_as_it_is(mediaconvert, code, status):

@@ -76,22 +76,36 @@ def test_an_upload_becomes_one_job_and_two_reports(gateway, s3):
         "occurred_at": "2025-11-22T00:00:00.512Z",
         "sender": "video_media_converter",
     }
-    assert [
-        (FILE_ID, upload.cause, {"type": "uploaded", **common}),
-        (FILE_ID, upload.cause, {"type": "converting", "job_id": JOB_ID, **common}),
-    ] == gateway.posts
+    (file_id, cause, said), converting = gateway.posts
+    assert (FILE_ID, {"type": "uploaded", **common}) == (file_id, said)
+    assert cause.startswith(f"{upload.cause}-")
+    assert (
+        FILE_ID,
+        upload.cause,
+        {"type": "converting", "job_id": JOB_ID, **common},
+    ) == converting
     assert JOB_ID == claim(s3)["job_id"]
 
 
 @pytest.mark.usefixtures("converter", "uploaded", "one_job")
 def test_an_event_delivered_again_makes_no_job_and_the_same_reports(gateway):
     run(put_event())
-    first = list(gateway.posts)
-    gateway.posts.clear()
-
     run(put_event(), "invocation-2")
 
-    assert first == gateway.posts
+    uploaded, converting, *again = gateway.posts
+    assert [uploaded[2], converting[2]] == [said for _, _, said in again]
+    assert converting == again[1]
+
+
+@pytest.mark.usefixtures("converter", "uploaded", "one_job")
+def test_every_try_asks_anew_whether_the_file_waits_for_its_job(gateway):
+    """Of a post that comes again the gateway repeats what was so the first time."""
+    run(put_event())
+    run(put_event())
+    run(in_sqs(put_event(), put_event()), "invocation-2")
+
+    asked = [cause for _, cause, said in gateway.posts if said["type"] == "uploaded"]
+    assert 4 == len(asked) == len(set(asked))
 
 
 @pytest.mark.usefixtures("converter", "uploaded", "one_job")
@@ -281,6 +295,32 @@ def test_a_throttled_job_is_made_by_the_retry_of_the_invocation(gateway, mediaco
     run(put_event())
 
     assert ["uploaded", "uploaded", "converting"] == gateway.types
+
+
+@pytest.mark.usefixtures("converter", "uploaded")
+@pytest.mark.parametrize(
+    ("made", "job_id"), [([], JOB_ID), ([{**JOB, "Id": "made-before"}], "made-before")]
+)
+def test_a_conflict_fails_no_file_whose_job_may_exist(
+    gateway, mediaconvert, made, job_id
+):
+    """The try before it may have made the job, and its answer was lost."""
+    mediaconvert.script.add_client_error(
+        "create_job", "ConflictException", http_status_code=409
+    )
+    metadata = {"UserMetadata": {"file_id": FILE_ID, "attempt": "1"}}
+    mediaconvert.script.add_response(
+        "search_jobs", {"Jobs": [{**job, **metadata} for job in made]}
+    )
+    if not made:
+        mediaconvert.script.add_response("create_job", {"Job": JOB})
+
+    with pytest.raises(ClientError, match="ConflictException"):
+        run(put_event())
+    run(put_event())
+
+    assert ["uploaded", "uploaded", "converting"] == gateway.types
+    assert job_id == gateway.posts[-1][2]["job_id"]
 
 
 def dead_claim(s3, age_s):
