@@ -30,9 +30,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # Started by a shell in the background, we and what we start would not be told.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-ALONE = ("system", "faults")
+ALONE = ("integration/test_relay.py", "system/", "faults/")
 """
-Folders whose tests run browsers and services and look at clocks: they come after all
+Tests that run browsers, services and clusters and look at clocks: they come after all
 others, one after the other ...
 """
 
@@ -51,9 +51,10 @@ MakeDatabase = Callable[[], AbstractAsyncContextManager[str]]
 
 def turn(module: str) -> int:
     """When the tests of a module are run; 0: beside others."""
-    _, folder, *_ = module.split("/")
-    is_beside = module.rpartition("/")[2].startswith(BESIDE)
-    return ALONE.index(folder) + 1 if folder in ALONE and not is_beside else 0
+    path = module.removeprefix("tests/")
+    if path.rpartition("/")[2].startswith(BESIDE):
+        return 0
+    return next((at for at, one in enumerate(ALONE, 1) if path.startswith(one)), 0)
 
 
 class AloneLast(LoadScopeScheduling):

@@ -405,7 +405,12 @@ async def test_what_nobody_foresaw_is_a_problem_without_a_traceback(caplog):
     metrics = Metrics()
     common = CommonHeaders(())
     handler = partial(
-        ColdConnection, web.Server(fail), common, metrics, lambda peer, _: peer
+        ColdConnection,
+        web.Server(fail),
+        common,
+        metrics,
+        lambda peer, _: peer,
+        lambda: None,
     )
     server = await loop.create_server(handler, "127.0.0.1", 0)
     async with server:
