@@ -286,14 +286,6 @@ class _Crowd:
         look = await held(self._stage)
         with (nginx.folder / "asked").open(encoding="ascii") as lines:
             passed = Passed(lines)
-        print(
-            "counted",
-            await self._counted() - counted,
-            "asked",
-            passed.asked,
-            "answered",
-            passed.answered,
-        )
         self.beyond += max(0, await self._counted() - counted - passed.asked)
         self.passed.add(passed)
         return look
