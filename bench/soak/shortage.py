@@ -241,7 +241,7 @@ async def _memory(size: Size) -> Outcome:
     clients, lazy, room, limit = (
         (1500, 1500, 4 * _MIB, 256 * _MIB)
         if size is Size.SHORT
-        else (18_000, 10_000, 60 * _MIB, 512 * _MIB)
+        else (12_000, 4000, 60 * _MIB, 512 * _MIB)
     )
     async with memory_cgroup() as group, _scene(group=group.procs) as scene:
         before = group.used_bytes()

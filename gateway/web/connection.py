@@ -113,6 +113,9 @@ class Connection(Timed, asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
         self._transport = cast("asyncio.Transport", transport)
+        # Who asks again before an answer has left waits.  Not 0: a TLS transport
+        # would call itself full while it is empty.
+        self._transport.set_write_buffer_limits(high=1, low=0)
         if self._door.wants_addresses:
             peer = transport.get_extra_info("peername")
             self._peer = self._remote = peer[0] if isinstance(peer, tuple) else ""
@@ -230,8 +233,6 @@ class Connection(Timed, asyncio.Protocol):
             return
         self._keep_alive = False
         common = self._door.headers.lines_for_origin(self._origin)
-        # Not 0: a TLS transport would call itself full while it is empty.
-        self._transport.set_write_buffer_limits(high=1, low=0)
         head = http.encode_head(200, common + _STREAM_LINES)
         self._transport.write(head + body)
         self._count(200)
@@ -446,6 +447,7 @@ class Connection(Timed, asyncio.Protocol):
         self._transport = None
         self._received = b""
         self._hold()
+        transport.set_write_buffer_limits()
         protocol = self._door.hand_over(transport, in_reserve=self._in_reserve)
         transport.set_protocol(protocol)
         protocol.connection_made(transport)

@@ -65,7 +65,7 @@ class FakeTransport(asyncio.Transport):
             self._lose()
 
     def set_write_buffer_limits(self, high=None, low=None) -> None:
-        self.high = high
+        self.high = 65536 if high is None else high
 
     def get_write_buffer_size(self) -> int:
         return len(self.buffered)

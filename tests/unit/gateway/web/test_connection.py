@@ -243,6 +243,21 @@ async def test_a_retry_is_asked_for_at_different_times(rooms):
     assert not rooms.stored
 
 
+async def test_who_asks_again_before_an_answer_has_left_waits(rooms):
+    connection, transport = rooms.connect()
+    transport.full = True
+    connection.data_received(get() * 8)
+    await settle()
+    assert b"" == transport.written
+    assert 1 == transport.buffered.count(b"HTTP/1.1 200")
+
+    for _ in range(8):
+        transport.make_room()
+        await settle()
+
+    assert [200] * 8 == statuses(transport.written)
+
+
 REQUESTS = [
     get(),
     get(f"{PATH}?after=1&wait=5"),
