@@ -112,6 +112,18 @@ def subscription(client: redis.Redis) -> PubSub:
     return _Subscription(client.connection_pool)
 
 
+def goes_on() -> bool:
+    """
+    Whether nobody has cancelled this task.
+
+    redis-py sends by `asyncio.wait_for`, which loses a cancellation that comes just when
+    it is done (python/cpython#86296; Python 3.12 does not).  Whoever then went on would
+    keep its group, and so a gateway deaf that does not know it.
+    """
+    task = asyncio.current_task()
+    return task is None or not task.cancelling()
+
+
 class RedisListener:
     """
     Keeps a gateway's doorbells connected.
@@ -203,7 +215,7 @@ class RedisListener:
         self._metrics.listener_up.set(0)
 
     async def _hear(self, heard: PubSub) -> None:
-        while True:
+        while goes_on():
             said = await heard.get_message(timeout=None)
             if said is None:
                 continue
@@ -228,7 +240,7 @@ class RedisListener:
 
     async def _catch_up(self) -> None:
         """Look at what may have rung unheard."""
-        while True:
+        while goes_on():
             await self._something_to_look_at.wait()
             # Those that are confirmed together are looked at together.
             await asyncio.sleep(GATHER_S)
@@ -267,7 +279,7 @@ class RedisListener:
         leaving: dict[FileId, float] = {}
         self._changed.update(self._hub.held())
         self._something_changed.set()
-        while True:
+        while goes_on():
             first_s = next(iter(leaving.values()), None)
             wait_s = None if first_s is None else first_s - time.monotonic()
             with suppress(TimeoutError):
@@ -297,6 +309,8 @@ class RedisListener:
         began_s, unheard = time.monotonic(), False
         while True:
             await heard.ping()
+            if not goes_on():
+                return
             await asyncio.sleep(PING_INTERVAL_S)
             now_s = time.monotonic()
             if now_s > self._heard_at + SILENCE_LIMIT_S:

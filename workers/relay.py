@@ -32,7 +32,7 @@ from gateway.store.pool import Pool, expect_primaries, why
 from gateway.telemetry import Metrics, start_logging
 from workers.listener import Listener
 from workers.migrate import note_schema
-from workers.redis_listener import beside, connect
+from workers.redis_listener import beside, connect, goes_on
 
 BEAT_INTERVAL_S = 1.0
 LEASE_MS = 5000
@@ -103,7 +103,7 @@ class Relay:
 
     async def pass_on(self) -> None:
         """Ring at Redis whatever rang, until cancelled."""
-        while True:
+        while goes_on():
             await self._something_rang.wait()
             self._something_rang.clear()
             rung, self._rung = self._rung, {}
@@ -124,7 +124,7 @@ class Relay:
     async def publish(self) -> None:
         """Publish events to who subscribes to a file by its id, until cancelled."""
         fails = False
-        while True:
+        while goes_on():
             await self._something_is_wanted.wait()
             turn = dict(islice(self._wanted.items(), MAX_PUBLISH_FILES))
             for file_id in turn:
@@ -145,7 +145,7 @@ class Relay:
 
     async def beat(self, listening: asyncio.Event) -> None:
         """Say that doorbells are heard and passed on, until cancelled."""
-        while True:
+        while goes_on():
             await listening.wait()
             try:
                 await self._beat_once()
