@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
+from tempfile import NamedTemporaryFile
 from typing import cast
 
 from bench.cgroup import Cgroup, memory_cgroup
@@ -40,6 +41,9 @@ _MIB = 1 << 20
 _LATE = 100
 _LONG = 30
 _PAGE = get("/openapi.yaml") + b"\r\n"
+_SCRIPT = get("/static/hls.js") + b"\r\n"
+_SCRIPT_BYTES = 512 * 1024
+"""More than hls.js has."""
 _LIMIT_S = 60.0
 _OPEN_AT_ONCE = 250
 _DRIP_S = 1.0
@@ -147,29 +151,36 @@ class _Scene:
 
 
 @asynccontextmanager
-async def _scene(*, files: int = 0, group: str = "") -> AsyncIterator[_Scene]:
+async def _limited(files: int, group: str) -> AsyncIterator[Stage]:
     """Start a gateway that may open so many files, in a cgroup."""
     raise_open_files()
+    with NamedTemporaryFile(suffix=".js") as script:
+        script.write(b" " * _SCRIPT_BYTES)
+        script.flush()
+        async with Stage(settings={"HLS_JS": script.name}) as stage:
+            await stage.start_gateway(("-c", _LIMITED, str(files), group))
+            await stage.ready()
+            yield stage
+
+
+@asynccontextmanager
+async def _scene(*, files: int = 0, group: str = "") -> AsyncIterator[_Scene]:
+    """Set the scene before such a gateway."""
     ledger = Ledger()
-    async with Stage() as stage:
-        await stage.start_gateway(("-c", _LIMITED, str(files), group))
-        await stage.ready()
-        async with Reporter(stage, ledger) as reporter:
-            file_id, token = await reporter.register()
-            crowd = Crowd(stage, file_id, token, ledger)
-            long = await _long(reporter)
-            probe = Probe(stage, file_id)
-            # What is made only once is made before anything is measured.
-            for _ in range(3):
-                await probe.ask("ingest", probe.report())
-                await probe.look()
-            probe.lags_s.clear()
-            try:
-                yield _Scene(
-                    stage, reporter, ledger, probe, crowd, file_id, token, long
-                )
-            finally:
-                crowd.leave()
+    async with _limited(files, group) as stage, Reporter(stage, ledger) as reporter:
+        file_id, token = await reporter.register()
+        crowd = Crowd(stage, file_id, token, ledger)
+        long = await _long(reporter)
+        probe = Probe(stage, file_id)
+        # What is made only once is made before anything is measured.
+        for _ in range(3):
+            await probe.ask("ingest", probe.report())
+            await probe.look()
+        probe.lags_s.clear()
+        try:
+            yield _Scene(stage, reporter, ledger, probe, crowd, file_id, token, long)
+        finally:
+            crowd.leave()
 
 
 async def _long(reporter: Reporter) -> bytes:
@@ -260,9 +271,9 @@ async def _memory(size: Size) -> Outcome:
                 await asyncio.sleep(3)
                 await scene.reporter.report(scene.file_id)
                 poll = await scene.probe.ask("poll", _poll(scene))
-                # None of them has to wait, and half have no credential.
+                # None of them has to wait, and most have no credential.
                 await scene.ask_unread(
-                    [scene.long, _PAGE], lazy, 2 if size is Size.SHORT else 30
+                    [scene.long, _PAGE, _SCRIPT], lazy, 2 if size is Size.SHORT else 30
                 )
             later = await scene.probe.look()
             if watching.done():

@@ -138,6 +138,7 @@ class Connection(Timed, asyncio.Protocol):
                 # Whoever sends byte by byte shall not have all copied each time.
                 self._received = bytearray(self._received)
             self._received += data
+        self._door.idle.pop(self, None)
         if not (self._busy or self._full):
             self._read()
         elif len(self._received) > MAX_WAITING_BYTES:
@@ -470,6 +471,8 @@ class Connection(Timed, asyncio.Protocol):
             # Not from within the callback that answers: a client that
             # pipelines would nest us as deep as it likes.
             asyncio.get_running_loop().call_soon(self._read_on)
+        else:
+            self._door.idle[self] = None
 
     def _read_on(self) -> None:
         self._read()

@@ -53,8 +53,10 @@ half as much; with a heartbeat before it, all of it stays under 45 s.
 SEND_BUFFER_BYTES = 16 * 1024
 """As much as a page; Linux doubles it, for its own records of what it holds."""
 
-COLD_ANSWER_S = 5.0
-"""For an answer of aiohttp's to whoever stands in the reserve, and to take it."""
+COLD_LIMIT_S = 60.0
+"""For a request that aiohttp serves, and to take its answer: a file of the page at most."""
+COLD_GUEST_LIMIT_S = 5.0
+"""The same for whoever stands in the reserve."""
 
 DRAIN_LIMIT_S = 3.0
 """A report is answered within 2 s and a little, stored or not."""
@@ -63,8 +65,8 @@ DRAIN_LIMIT_S = 3.0
 _access_log = logging.getLogger("reelready.access")
 
 
-class _ColdGuest(Timed):
-    """A connection that stands in the reserve and was handed over."""
+class _Cold(Timed):
+    """A connection that was handed over."""
 
     is_being_answered = False
     """As far as we know."""
@@ -75,8 +77,9 @@ class _ColdGuest(Timed):
 
     @property
     def is_leaving(self) -> bool:
-        """Whether its answer is written: aiohttp closes after that."""
-        return self._transport.is_closing()
+        """Whether its answer is written, or as much of it as the client lets in."""
+        transport = self._transport
+        return transport.is_closing() or transport.get_write_buffer_size() > 0
 
     def on_time(self) -> None:
         """Have had the time there is."""
@@ -87,7 +90,7 @@ class _ColdGuest(Timed):
         self._transport.abort()
 
 
-_Guest = Connection | _ColdGuest
+_Guest = Connection | _Cold
 
 
 class Door:
@@ -121,6 +124,7 @@ class Door:
         self._answered: dict[tuple[str, int], Count] = {}
         self._requests = metrics.requests
         self.connections: set[Connection] = set()
+        self.idle: dict[Connection, None] = {}
         self.draining = False
         self._left = asyncio.Event()
         metrics.connections.set_function(lambda: len(self.connections))
@@ -141,7 +145,8 @@ class Door:
         Tell whether a connection stands in the reserve: of files, or of memory.
 
         Whoever does not ask there, or does not take its answer, makes room for the
-        next one.
+        next one; if there is no such one, whoever has been served for longest.  Where
+        files are short, one that is kept alive and idle gives its own back.
 
         Args:
             number: Of its descriptor, if it is new.  The kernel gives the lowest that
@@ -149,6 +154,11 @@ class Door:
         """
         if number < self.first_reserved and not self.access.is_memory_full:
             return False
+        if number >= self.first_reserved and self.idle:
+            self._evicted.inc()
+            oldest = next(iter(self.idle))
+            del self.idle[oldest]
+            oldest.hang_up()
         self._guests[connection] = None
         most = self.last_file - self.first_reserved
         if number < self.first_reserved:
@@ -158,7 +168,8 @@ class Door:
                 self._evict(one)
             most *= SILENT_SHARE
         if len(self._guests) > most or number >= self.last_file:
-            self._evict(next(one for one in self._guests if not one.is_being_answered))
+            one = next(one for one in self._guests if not one.is_being_answered)
+            self._evict(next(iter(self._guests)) if one is connection else one)
         return True
 
     def _evict(self, guest: "_Guest") -> None:
@@ -192,17 +203,16 @@ class Door:
     def hand_over(
         self, transport: asyncio.Transport, *, in_reserve: bool
     ) -> asyncio.Protocol:
-        """Let a connection be served by aiohttp; in the reserve not for long."""
-        if not in_reserve:
-            return self._cold(lambda: None)
-        guest = _ColdGuest(transport)
+        """Let a connection be served by aiohttp, for one request and not for ever."""
+        cold = _Cold(transport)
 
         def lost() -> None:
-            self.wheel.drop(guest)
-            self._forget_guest(guest)
+            self.wheel.drop(cold)
+            self._forget_guest(cold)
 
-        self._guests[guest] = self._leaving[guest] = None
-        self.wheel.put(guest, COLD_ANSWER_S)
+        if in_reserve:
+            self._guests[cold] = self._leaving[cold] = None
+        self.wheel.put(cold, COLD_GUEST_LIMIT_S if in_reserve else COLD_LIMIT_S)
         return self._cold(lost)
 
     async def drain(self) -> None:
@@ -232,6 +242,7 @@ class Door:
     def forget(self, connection: Connection) -> None:
         """Hear that a connection is gone, or another's."""
         self.connections.discard(connection)
+        self.idle.pop(connection, None)
         self._forget_guest(connection)
         if not self.connections:
             self._left.set()

@@ -10,7 +10,8 @@ from importlib import resources
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from aiohttp import web
+from aiohttp import Payload, web
+from aiohttp.abc import AbstractStreamWriter
 
 from gateway.config import Config
 
@@ -25,6 +26,8 @@ _TYPES = {
     ".yaml": "application/yaml; charset=utf-8",
 }
 _HLS_JS = "hls.js"
+
+_PIECE_BYTES = 16 * 1024
 
 
 class Page:
@@ -70,7 +73,25 @@ class Page:
         if request.headers.get("If-None-Match") == tag:
             return web.Response(status=304, headers=headers)
         headers["Content-Type"] = _TYPES[Path(name).suffix]
-        return web.Response(body=body, headers=headers)
+        return web.Response(body=_Shared(body), headers=headers)
+
+
+class _Shared(Payload):
+    """Bytes of many answers, of which one that is not taken holds only some."""
+
+    def __init__(self, value: bytes) -> None:
+        super().__init__(value)
+        self._size = len(value)
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        """Give it as text."""
+        return bytes(self._value).decode(encoding, errors)
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        """Send it, piece by piece, each when there is room for it."""
+        view = memoryview(self._value)
+        for start in range(0, len(view), _PIECE_BYTES):
+            await writer.write(view[start : start + _PIECE_BYTES])
 
 
 def _static_files(hls_js: Path | None) -> dict[str, bytes]:

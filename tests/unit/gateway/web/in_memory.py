@@ -27,6 +27,23 @@ API_KEY = "k" * 40
 INGEST_KEY = b"i" * 24
 
 
+def config(**settings: Any) -> Config:
+    """What has to be set, and these."""
+    return Config(
+        **{
+            "database_url": "postgresql://h/d",
+            "listen_database_url": "postgresql://h/d",
+            "bucket": "b",
+            "playback_base_url": "https://play.example.com/",
+            "public_url": "https://gateway.example.com/",
+            "ingest_secrets": (INGEST_KEY,),
+            "api_keys": (API_KEY,),
+            "token_secrets": ("t" * 40,),
+        }
+        | settings
+    )
+
+
 class FakeTransport(asyncio.Transport):
     """
     Takes everything, until it is `full`.
@@ -129,19 +146,7 @@ class Rooms:
     """
 
     def __init__(self, heads: dict[str, int], **settings: Any) -> None:
-        config = Config(
-            **{
-                "database_url": "postgresql://h/d",
-                "listen_database_url": "postgresql://h/d",
-                "bucket": "b",
-                "playback_base_url": "https://play.example.com/",
-                "public_url": "https://gateway.example.com/",
-                "ingest_secrets": (INGEST_KEY,),
-                "api_keys": (API_KEY,),
-                "token_secrets": ("t" * 40,),
-            }
-            | settings
-        )
+        read = config(**settings)
         self.hub = Hub()
         self.wheel = TurnedWheel()
         self.history = FakeHistory(heads)
@@ -149,19 +154,19 @@ class Rooms:
         self.stored: list[Incoming] = []
         self.cold: list[Cold] = []
         self.lot = Lot(
-            self.hub, self.wheel, self.metrics, heartbeat_s=config.heartbeat_seconds
+            self.hub, self.wheel, self.metrics, heartbeat_s=read.heartbeat_seconds
         )
         self.memory = Memory(self.metrics)
-        access = Access(config, self.hub, self.memory, self.metrics)
+        access = Access(read, self.hub, self.memory, self.metrics)
         self._feed = Feed(self.hub, self.history, self.metrics)
         self._ingest = Ingest(self._append, self.metrics)
         self.door = Door(
-            waiting=Waiting(config, self.lot, access),
-            ingest=IngestRoutes(config, self._ingest, self.memory),
+            waiting=Waiting(read, self.lot, access),
+            ingest=IngestRoutes(read, self._ingest, self.memory),
             access=access,
             cold=self._hand_over,
             wheel=self.wheel,
-            headers=CommonHeaders(config.allowed_origins),
+            headers=CommonHeaders(read.allowed_origins),
             metrics=self.metrics,
         )
 

@@ -6,7 +6,13 @@ from types import SimpleNamespace
 import pytest
 
 from gateway.web.connection import GUEST_DEADLINE_S, LAST_REQUEST_S
-from gateway.web.door import COLD_ANSWER_S, RESERVED_FILES, SILENT_SHARE, _files
+from gateway.web.door import (
+    COLD_GUEST_LIMIT_S,
+    COLD_LIMIT_S,
+    RESERVED_FILES,
+    SILENT_SHARE,
+    _files,
+)
 from tests.unit.gateway.fakes import settle
 from tests.unit.gateway.web.in_memory import FakeTransport
 from tests.unit.gateway.web.raw import PATH, SSE, get, post, statuses
@@ -102,6 +108,35 @@ async def test_in_the_reserve_there_are_only_so_many(rooms, at_file):
     assert [True] * 5 + [False] * 10 == [one.lost for one in transports]
 
 
+async def test_in_the_reserve_of_busy_ones_the_newest_is_heard(rooms, at_file):
+    busy = [at_file(80) for _ in range(10)]
+    for connection, _ in busy:
+        connection.data_received(post())
+    newest, at_newest = at_file(80)
+    newest.data_received(get("/healthz"))
+    await settle()
+
+    assert [[]] + [[200]] * 9 == [statuses(one.written) for _, one in busy]
+    assert not at_newest.lost
+    assert [get("/healthz")] == [one.received for one in rooms.cold]
+
+
+async def test_whoever_stands_in_the_reserve_takes_the_place_of_one_that_idles(
+    rooms, at_file
+):
+    kept = [at_file(number) for number in range(10, 14)]
+    for connection, _ in kept[:3]:
+        connection.data_received(get(f"{PATH}?wait=0"))
+        await settle()
+    kept[0][0].data_received(b"GET ")
+    at_file(79)
+    newest = at_file(80)[1]
+
+    assert [False, True, False, False] == [one.closing for _, one in kept]
+    assert not newest.closing
+    assert 1 == rooms.metrics.registry.get_sample_value("reelready_evicted_total")
+
+
 async def test_in_the_reserve_a_head_has_less_time(rooms, at_file):
     _, slow = at_file(80)
     rooms.wheel.pass_s(GUEST_DEADLINE_S + 0.2)
@@ -112,7 +147,7 @@ async def test_in_the_reserve_a_head_has_less_time(rooms, at_file):
 async def test_in_the_reserve_a_cold_answer_has_little_time(rooms, at_file):
     connection, transport = at_file(80)
     connection.data_received(get("/"))
-    rooms.wheel.pass_s(COLD_ANSWER_S - 0.2)
+    rooms.wheel.pass_s(COLD_GUEST_LIMIT_S - 0.2)
     assert not transport.lost
     rooms.wheel.pass_s(0.4)
 
@@ -120,6 +155,16 @@ async def test_in_the_reserve_a_cold_answer_has_little_time(rooms, at_file):
 
     assert transport.lost
     assert not rooms.door._guests
+
+
+async def test_a_cold_answer_has_its_time_outside_of_the_reserve_too(rooms):
+    connection, transport = rooms.connect()
+    connection.data_received(get("/"))
+    rooms.wheel.pass_s(COLD_LIMIT_S - 0.2)
+    assert not transport.lost
+    rooms.wheel.pass_s(0.4)
+
+    assert transport.lost
 
 
 async def test_in_the_reserve_who_took_a_cold_answer_stands_nowhere(rooms, at_file):
@@ -196,9 +241,12 @@ async def test_with_little_memory_only_so_many_may_be_silent(rooms, at_file):
     assert [True] * 3 + [False] * 10 * SILENT_SHARE == [one.lost for one in silent]
 
 
-@pytest.mark.parametrize("path", [f"{PATH}?wait=0", "/openapi.yaml"])
+@pytest.mark.parametrize(
+    ("path", "is_whole"),
+    [(f"{PATH}?wait=0", True), ("/openapi.yaml", True), ("/static/hls.js", False)],
+)
 async def test_with_little_memory_only_so_many_may_leave_an_answer(
-    rooms, at_file, path
+    rooms, at_file, path, is_whole
 ):
     """They came, and were answered once, while there was enough."""
     known = [at_file(10) for _ in range(15)]
@@ -212,8 +260,9 @@ async def test_with_little_memory_only_so_many_may_leave_an_answer(
         connection.data_received(get(path))
         await settle()
         if rooms.cold:
-            transport.write(b"as aiohttp answers, and closes")
-            transport.close()
+            transport.write(b"as aiohttp answers, and closes when all is written")
+            if is_whole:
+                transport.close()
 
     assert [True] * 5 + [False] * 10 == [one.lost for _, one in known]
 
