@@ -103,7 +103,9 @@ class Memory:
             self.look()
             if self.full and time.monotonic() > give_back_at_s:
                 began_s = time.monotonic()
-                await asyncio.to_thread(_give_back)
+                # There may be no room for a thread, either.
+                with suppress(RuntimeError):
+                    await asyncio.to_thread(_give_back)
                 self.look()
                 took_s = time.monotonic() - began_s
                 give_back_at_s = began_s + max(GIVE_BACK_S, took_s / GIVE_BACK_SHARE)

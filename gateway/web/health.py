@@ -41,9 +41,8 @@ class Health:
         self._can_do_deaf = can_do_deaf
         self._ping = ping
         self._scrape = scrape
-        self._asking = asyncio.Lock()
-        self._asked_s = -math.inf
-        self._reached = False
+        self._asking: asyncio.Task[bool] | None = None
+        self._answered_s = -math.inf
 
     async def alive(self, _: web.Request) -> web.Response:
         """Answer while the process lives; never a reason to restart it."""
@@ -71,11 +70,13 @@ class Health:
         return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     async def _reaches_database(self) -> bool:
-        async with self._asking:
-            if time.monotonic() - self._asked_s > ANSWER_LIFE_S:
-                self._reached = await self._ask_database()
-                self._asked_s = time.monotonic()
-            return self._reached
+        asked = self._asking
+        if asked is None or (
+            asked.done() and time.monotonic() - self._answered_s > ANSWER_LIFE_S
+        ):
+            asked = self._asking = asyncio.create_task(self._ask_database())
+        # Whoever leaves meanwhile takes the question from nobody.
+        return await asyncio.shield(asked)
 
     async def _ask_database(self) -> bool:
         try:
@@ -83,4 +84,6 @@ class Health:
                 await self._ping()
         except (UnavailableError, TimeoutError):
             return False
+        finally:
+            self._answered_s = time.monotonic()
         return True

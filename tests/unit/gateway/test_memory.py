@@ -208,3 +208,15 @@ async def test_what_was_freed_is_given_back_while_it_is_full():
     assert before_kib - 20 * 1024 > resident_kib()
     assert memory.full
     assert held
+
+
+async def test_without_room_for_a_thread_it_is_looked_at_all_the_same(monkeypatch):
+    def no_room(*_):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(asyncio, "to_thread", no_room)
+    looking = asyncio.create_task(Memory(Metrics(), max_bytes=1).run())
+    await asyncio.sleep(0.2)
+
+    assert not looking.done()
+    looking.cancel()

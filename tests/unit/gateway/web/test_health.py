@@ -72,4 +72,19 @@ async def test_whoever_asks_next_is_answered_when_the_first_one_left(database, a
     database.may_answer.set()
 
     assert 200 == await second
-    assert 2 == database.asked
+    assert 1 == database.asked
+
+
+async def test_whoever_leaves_before_the_answer_asks_the_database_no_more(
+    database, asked
+):
+    database.may_answer.clear()
+    for _ in range(10):
+        asking = asyncio.ensure_future(asked())
+        await asyncio.sleep(0)
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
+    database.may_answer.set()
+
+    assert 200 == await asked()
+    assert 1 == database.asked
