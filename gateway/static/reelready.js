@@ -20,6 +20,7 @@ export const tuning = {
 
 const MUTE_RESTARTS = 2;
 const FOR_GOOD = [401, 403, 404, 410];
+const OURS = /^urn:reelready:problem:/;
 
 /** The gateway will not tell; asking again cannot help. */
 export class RefusedError extends Error {
@@ -66,6 +67,7 @@ class Watch {
   #mutes = 0;
   #failures = 0;
   #pollUntil = 0;
+  #heard = false; // a gateway, over any connection
   #final = false;
   #rouse = () => {}; // cuts the present wait short; harmless after it
 
@@ -157,6 +159,7 @@ class Watch {
       };
       const on = (kind, act = () => {}) =>
         source.addEventListener(kind, ({ data }) => {
+          this.#heard = true;
           if (kind === "bye" && JSON.parse(data).reason === "refused") return end("refused");
           heard = true;
           doubted = false;
@@ -195,24 +198,22 @@ class Watch {
   async #poll(wait) {
     const { token, signal } = this.#options;
     const late = AbortSignal.timeout((wait + 15) * 1000);
-    let body;
-    try {
-      const response = await fetch(this.#at("wait", wait), {
-        headers: token ? { Authorization: `Bearer ${token}` } : {},
-        cache: "no-store",
-        signal: signal ? AbortSignal.any([late, signal]) : late,
-      });
-      if (FOR_GOOD.includes(response.status)) {
-        throw new RefusedError(response.status, await response.json().catch(() => null));
-      }
-      if (!response.ok) throw new Error(response.statusText);
-      body = await response.json();
-    } catch (error) {
-      if (error instanceof RefusedError) throw error;
+    const response = await fetch(this.#at("wait", wait), {
+      headers: token ? { Authorization: `Bearer ${token}` } : {},
+      cache: "no-store",
+      signal: signal ? AbortSignal.any([late, signal]) : late,
+    }).catch(() => null);
+    const body = await response?.json().catch(() => null);
+    // What stands in front is restarted, too, and says what it likes.
+    if (FOR_GOOD.includes(response?.status) && (!this.#heard || OURS.test(body?.type))) {
+      throw new RefusedError(response.status, body);
+    }
+    if (!response?.ok || !Array.isArray(body?.events)) {
       // A failed wait is followed by a question without one.
       if (!wait && !signal?.aborted) this.#say("offline");
       return false;
     }
+    this.#heard = true;
     this.#failures = 0;
     if (body.after < this.#seq) this.#seq = -1;
     for (const file of body.events) this.#take(file);

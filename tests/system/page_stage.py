@@ -70,6 +70,7 @@ class Stage:
 
     Attributes:
         sse_status: What the events route answers to an EventSource.
+        in_our_place: Status and body that a proxy answers watches with, if any.
         refusing: Nobody may wait now; whoever only asks is told.
         mute: Streams open and say nothing, as behind a buffering proxy.
         mute_s: Seconds until such a proxy cuts a stream; None never does.
@@ -87,6 +88,7 @@ class Stage:
             "max_upload_bytes": 10**9,
         }
         self.sse_status = 200
+        self.in_our_place: tuple[int, str] | None = None
         self.refusing = False
         self.mute = False
         self.mute_s: float | None = None
@@ -170,6 +172,9 @@ class Stage:
         async with self.seen:
             self.requests.append(f"{request.method} {request.path_qs}")
             self.seen.notify_all()
+        if self.in_our_place is not None and request.path.endswith("/events"):
+            status, text = self.in_our_place
+            return web.Response(status=status, text=text)
         answer: web.StreamResponse = await handler(request)
         return answer
 

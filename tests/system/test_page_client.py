@@ -266,6 +266,54 @@ async def test_a_foreign_token_ends_with_a_clear_error(watcher, stage):
     assert ["rejected", "RefusedError", 401] == await watcher.ends()
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        (401, '{"type": 7}'),
+        (403, ""),
+        (404, "<h1>Not here</h1>"),
+        (410, '{"type": "about:blank"}'),
+        (200, "{}"),
+        (200, "null"),
+    ],
+)
+async def test_what_a_proxy_says_ends_no_watch_that_was_live(watcher, stage, said):
+    await watcher.watch()
+    await stage.report(watcher.file_id, status="uploaded")
+    await watcher.sees(2)
+    stage.in_our_place = said
+    asked = len(stage.requests)
+    await stage.restart_streams()
+    await stage.wait(lambda: len(stage.requests) > asked + 4)
+
+    stage.in_our_place = None
+    await stage.report(watcher.file_id, status="playable")
+
+    assert ["resolved", "playable"] == await watcher.ends()
+    await watcher.sees(2, 3)
+
+
+async def test_what_a_proxy_says_ends_no_watch_by_long_polls(watcher, stage):
+    stage.sse_status = 403
+    await watcher.visit.tune(waitS=0.1)
+    await watcher.watch()
+    await watcher.says("polling")
+    stage.in_our_place = (404, "")
+    await watcher.says("offline")
+
+    stage.in_our_place = None
+    await stage.report(watcher.file_id, status="playable")
+
+    assert ["resolved", "playable"] == await watcher.ends()
+
+
+async def test_no_gateway_from_the_first_ends_with_a_clear_error(watcher, stage):
+    stage.in_our_place = (404, "")
+    await watcher.watch()
+
+    assert ["rejected", "RefusedError", 404] == await watcher.ends()
+
+
 async def test_an_unknown_file_ends_with_a_clear_error(watcher, stage):
     await watcher.visit.page.evaluate(WATCH, ["nowhere", "t", None, "ready"])
 
