@@ -91,6 +91,7 @@ class Following:
         """Take what a question without a wait brought; give the newer states."""
         if self.cursor is not None and page.after < self.cursor:
             self.cursor = None
+        self.heard = True
         self.final = page.final
         return [state for one in page.events if (state := self._newer(one))]
 

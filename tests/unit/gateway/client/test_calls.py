@@ -261,6 +261,13 @@ async def test_what_a_proxy_says_ends_no_watch_that_was_live(gateway, client, fo
     assert [None, "1", "1", "1"] == gateway.cursors
 
 
+async def test_what_a_proxy_says_ends_no_watch_that_was_answered(gateway, client):
+    gateway.scripts.extend([[b""], [404], [HELLO, *REST]])
+    gateway.add(FIRST)
+
+    assert [1, 2, 3, 4, 5] == await _seqs(client.watch("f-1"))
+
+
 @pytest.mark.parametrize(
     ("status", "code"), [(401, "unauthorized"), (404, "not_found")]
 )
