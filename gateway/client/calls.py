@@ -286,12 +286,13 @@ class Client:
         path = f"{_path(file_id)}/events?wait=0{after}"
         try:
             return following.catch_up(await self._ask("GET", path, Page))
-        except UnavailableError:
-            return []
+        except UnavailableError as error:
+            following.unanswered(at_least_s=error.retry_after_s)
         except (NotAGatewayError, RefusedError) as error:
-            if following.heard and not answers.is_ours(error):
-                return []
-            raise
+            if answers.is_ours(error) or not following.heard:
+                raise
+            following.unanswered()
+        return []
 
     async def _ask(
         self, method: str, path: str, shape: type[_Answer], body: bytes | None = None

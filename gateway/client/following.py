@@ -44,7 +44,7 @@ class Following:
         cursor: Seq of the last state handed on; None asks for the current one.
         final: Whether nothing can follow any more.
         silent: Whether this connection is open and has told nothing of the file.
-        refused: Whether it was refused for now.
+        refused: Whether it was refused for now, and is told when it only asks.
         heard: Whether a gateway was heard, over any connection.
         retry_s: The reconnect delay that the gateway asked for last.
     """
@@ -103,6 +103,16 @@ class Following:
             at_least_s: What the refusal asked to wait (``Retry-After``).
         """
         self._failures += 1
+        self._at_least_s = at_least_s
+
+    def unanswered(self, *, at_least_s: float = 0.0) -> None:
+        """
+        Take note that not even a question without a wait was answered.
+
+        Args:
+            at_least_s: As of `failed`, which counts the connection itself.
+        """
+        self.refused = False
         self._at_least_s = at_least_s
 
     def delay_s(self) -> float:

@@ -126,7 +126,7 @@ class Watch {
     // A closed EventSource hides its status, a mute one everything.
     const answered = await this.#poll(0);
     if (heard) this.#mutes = this.#failures = 0;
-    if (how === "refused") return this.#comeLater();
+    if (how === "refused" && answered) return this.#comeLater();
     if (!heard && answered && how !== "woke") this.#mutes += 1;
     if (this.#mutes > MUTE_RESTARTS) {
       this.#mutes = MUTE_RESTARTS;

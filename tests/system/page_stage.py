@@ -72,6 +72,7 @@ class Stage:
         sse_status: What the events route answers to an EventSource.
         in_our_place: Status and body that a proxy answers watches with, if any.
         refusing: Nobody may wait now; whoever only asks is told.
+        database_away: Nobody is told, either.
         mute: Streams open and say nothing, as behind a buffering proxy.
         mute_s: Seconds until such a proxy cuts a stream; None never does.
         heartbeat_s: Seconds between heartbeats; None sends none.
@@ -90,6 +91,7 @@ class Stage:
         self.sse_status = 200
         self.in_our_place: tuple[int, str] | None = None
         self.refusing = False
+        self.database_away = False
         self.mute = False
         self.mute_s: float | None = None
         self.heartbeat_s: float | None = 15
@@ -264,7 +266,7 @@ class Stage:
         self, request: web.Request, staged: StagedFile, after: int, *, fresh: bool
     ) -> web.Response:
         wait = float(request.query.get("wait", 25))
-        if wait and self.refusing:
+        if self.database_away or (wait and self.refusing):
             return problem(503, "unavailable")
         if not fresh and wait and staged.state["status"] not in FINAL:
             async with staged.changed:

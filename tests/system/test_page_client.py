@@ -191,6 +191,20 @@ async def test_whoever_was_refused_is_live_once_there_is_room(watcher, stage):
     assert ["connecting", "busy", "live"] == await watcher.said()
 
 
+async def test_who_is_refused_and_not_even_told_is_offline(watcher, stage):
+    stage.refusing = stage.database_away = True
+    await watcher.visit.tune(busyMs=100)
+    await watcher.watch()
+    await stage.wait(lambda: stage.streams_asked() > 3)
+    await watcher.says("offline")
+
+    assert {"connecting", "offline"} == set(await watcher.said())
+    stage.database_away = False
+    await watcher.says("busy")
+    await stage.report(watcher.file_id, status="playable")
+    assert ["resolved", "playable"] == await watcher.ends()
+
+
 async def test_a_refused_stream_is_left_alone_as_long_as_it_is_told(watcher, stage):
     """
     Five to ten seconds by default, whatever `retry:` says.

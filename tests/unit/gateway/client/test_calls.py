@@ -211,15 +211,25 @@ async def test_a_mute_stream_is_asked_without_one(gateway, client, monkeypatch):
     assert ["connecting", "live", "done"] == heard
 
 
-async def test_who_cannot_even_ask_goes_on(gateway, client, monkeypatch):
+@pytest.mark.parametrize(
+    "error",
+    [UnavailableError("no database", retry_after_s=0), RefusedError(404, "a proxy's")],
+)
+async def test_who_is_refused_and_not_even_told_is_offline(
+    gateway, client, monkeypatch, error
+):
     async def away(*_):
-        raise UnavailableError("away")
+        raise error
 
     monkeypatch.setattr(client, "_ask", away)
     gateway.scripts.append([HELLO + sse.bye("refused")])
     gateway.add(*STORY)
+    heard = []
 
-    assert [1, 2, 3, 4, 5] == await _seqs(client.watch("f-1"))
+    assert [1, 2, 3, 4, 5] == await _seqs(
+        client.watch("f-1", on_connection=heard.append)
+    )
+    assert ["connecting", "offline", "connecting", "live", "done"] == heard
 
 
 async def test_a_gateway_that_is_restarted_is_found_again(client, gateway, monkeypatch):

@@ -71,6 +71,18 @@ def test_who_is_refused_asks_every_five_to_ten_seconds_or_when_told_to():
     assert 20 == watch.delay_s()
 
 
+def test_who_is_refused_and_not_even_told_backs_off(monkeypatch):
+    watch = Following()
+    monkeypatch.setattr(random, "uniform", lambda low, high: high)
+    watch.feed(sse.hello(1000) + sse.bye("refused"))
+    watch.failed()
+
+    watch.unanswered(at_least_s=3)
+
+    assert not watch.refused
+    assert [5, 2] == [watch.delay_s(), watch.delay_s()]
+
+
 def test_a_stream_is_silent_until_it_tells_something_of_the_file():
     watch = Following()
     assert not watch.silent
