@@ -11,7 +11,7 @@ import asyncio
 import logging
 import random
 import signal
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
@@ -28,6 +28,7 @@ from gateway.model import (
     Outcome,
     Report,
     ReportType,
+    Seq,
     Status,
 )
 from gateway.store.append import Answer, Append, Incoming
@@ -153,8 +154,9 @@ class Reconciler:
                 if finding.unstarted and (finding.reports or not _is_late(file))
             ]
         )
-        if alive := [file for file, finding in asked if finding.alive]:
-            await self._silent.put_off(alive, believed=MAX_JOB_AGE)
+        await self._note_alive(
+            [file for file, finding in asked if finding.alive], moved
+        )
         idle = [
             file
             for file, finding in asked
@@ -166,14 +168,24 @@ class Reconciler:
             await self._silent.note_unanswered(in_vain)
         return len(found)
 
+    async def _note_alive(
+        self, alive: list[SilentFile], moved: Mapping[FileId, Seq]
+    ) -> None:
+        """Believe of jobs that they are at work, whether or not that was news."""
+        if as_found := [file for file in alive if file.record.state.id not in moved]:
+            await self._silent.put_off(as_found, believed=MAX_JOB_AGE)
+        ids = [file.record.state.id for file in alive]
+        if further := {one: moved[one] for one in ids if one in moved}:
+            await self._silent.note_at_work(further, believed=MAX_JOB_AGE)
+
     async def _pass_on(
         self, asked: list[tuple[SilentFile, Finding]]
-    ) -> tuple[set[FileId], list[tuple[SilentFile, Finding]]]:
+    ) -> tuple[dict[FileId, Seq], list[tuple[SilentFile, Finding]]]:
         """
         Write what lost reports would have said.
 
         Returns:
-            Whose state moved; and what was learned that counts: a job that is over
+            Whose state moved, and to which seq; and what was learned that counts: a job that is over
             but cannot be written of may not be called silent, so nothing was.
         """
         batch = [
@@ -183,7 +195,7 @@ class Reconciler:
         ]
         answers = list(zip(batch, await self._write(batch), strict=True))
         moved = {
-            incoming.file_id
+            incoming.file_id: answer.seq
             for incoming, answer in answers
             if isinstance(answer, Answer) and answer.outcome is Outcome.APPLIED
         }

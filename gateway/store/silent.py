@@ -15,7 +15,7 @@ from datetime import datetime, timedelta
 import msgspec
 from msgspec import Struct
 
-from gateway.model import FileRecord, Status
+from gateway.model import FileId, FileRecord, Seq, Status
 from gateway.store.pool import Pool
 from gateway.store.records import HEARD_AT, file_record
 
@@ -61,6 +61,21 @@ update files f set deadline_at = least(over, later), unanswered_since = believed
 from looked
 where f.id = any (array[looked.id])
 """  # noqa: S608 - as above
+
+# Whoever is locked is just heard of, and whoever has another seq was.
+_NOTE_AT_WORK = """
+with told as materialized (
+    select f.id
+    from unnest($1::text[], $2::integer[]) as c (id, head)
+    join files f on f.id = any (array[c.id])
+    where f.seq = head
+    order by c.id
+    for update of f skip locked
+)
+update files f set unanswered_since = now() + $3::interval
+from told
+where f.id = any (array[told.id])
+"""
 
 # Of a job that another worker heard of while we asked, that one knows better.
 _NOTE_UNANSWERED = """
@@ -173,6 +188,24 @@ class Silent:
                 [file.record.state.id for file in files],
                 [file.again_at - self._again for file in files],
                 [file.unanswered is not None for file in files],
+            )
+
+    async def note_at_work(
+        self, heads: Mapping[FileId, Seq], *, believed: timedelta
+    ) -> None:
+        """
+        Keep in mind, for all workers, that jobs are at work, as `put_off` does.
+
+        Args:
+            heads: Files whose answer was news, and the seq that it was written by.
+            believed: From now on, until they are heard of again.
+
+        Raises:
+            UnavailableError: The database is away.
+        """
+        async with self._pool.acquire() as connection:
+            await connection.execute(
+                _NOTE_AT_WORK, list(heads), list(heads.values()), believed
             )
 
     async def put_off(

@@ -61,6 +61,7 @@ STATEMENTS = {
         silent._PUT_OFF,
         f"{FILES}, {DUE}, array[true, false], {STAGES}, interval '1 hour', interval '1 hour'",
     ),
+    "note_at_work": (silent._NOTE_AT_WORK, f"{FILES}, array[2, 2], {AGE}"),
     "note_unanswered": (silent._NOTE_UNANSWERED, f"{FILES}, {DUE}, array[true, false]"),
     "delete_ingest_ids": (expired._DELETE_INGEST_IDS, f"{ASKED}"),
     "delete_progress": (expired._DELETE_PROGRESS, f"{ASKED}, {AGE}"),

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 import pytest
 
-from gateway.model import Report, ReportType
+from gateway.model import Report, ReportType, Seq
 from gateway.store.append import Append
 from gateway.store.pool import Pool
 from gateway.store.silent import UNANSWERED_LIFE, Silent
@@ -516,6 +516,45 @@ async def test_whoever_is_heard_of_is_taken_at_his_word_anew(converting):
 
     state = await gateway.state(file_id)
     assert "conversion_never_reported" == state["error"]["code"]
+
+
+async def test_a_job_that_is_further_on_is_believed_to_be_at_work_as_well(converting):
+    """The answer was new, and so a report of the worker's own was written."""
+    gateway, pool, file_id = converting
+    further = Report(
+        type=ReportType.PROGRESS,
+        occurred_at=datetime.now(UTC),
+        job_id="j-1",
+        percent=42,
+        sender=SENDER,
+    )
+    finding = Finding(reports=(further,), alive=True)
+    told = reconciler(gateway, pool, Upstream(**{file_id: finding}))
+    refused = reconciler(gateway, pool, Upstream(**{file_id: AWAY}))
+
+    await pass_time(pool, timedelta(hours=1))
+    await told.sweep()
+    further_on = await gateway.state(file_id)
+    await pass_time(pool, timedelta(hours=7))
+    for _ in range(5):
+        await refused.sweep()
+        await pass_time(pool, 2 * AGAIN)
+
+    assert 42 == further_on["percent"]
+    assert "applied" == (await gateway.complete(file_id))["outcome"]
+
+
+async def test_what_is_heard_before_it_is_noted_ends_the_belief(converting):
+    gateway, pool, file_id = converting
+    silent = Silent(pool, gateway.config.deadlines, again=AGAIN, longest=LONGEST)
+    head = Seq((await gateway.state(file_id))["seq"])
+
+    await silent.note_at_work({file_id: head}, believed=MAX_JOB_AGE)
+    await gateway.report(file_id, "progress", job_id="j-1", percent=42)
+    await silent.note_at_work({file_id: head}, believed=MAX_JOB_AGE)
+    await pass_time(pool, timedelta(hours=1))
+
+    assert (await found_by(silent)).unanswered is None
 
 
 async def test_a_worker_that_asked_for_long_takes_back_no_others_answer(converting):

@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
 import pytest
@@ -53,6 +53,7 @@ class Fakes:
         self.rejected: set[str] = set()
         self.unwritable: set[ReportType] = set()
         self.in_vain: list[SilentFile] = []
+        self.at_work: dict[FileId, Seq] = {}
         self.away = False
 
     async def claim(self, limit: int) -> list[SilentFile]:
@@ -67,6 +68,12 @@ class Fakes:
     ) -> None:
         self.put += files
         self.believed += [believed for _ in files]
+
+    async def note_at_work(
+        self, heads: Mapping[FileId, Seq], *, believed: timedelta
+    ) -> None:
+        assert MAX_JOB_AGE == believed
+        self.at_work |= heads
 
     async def note_unanswered(self, files: Sequence[SilentFile]) -> None:
         self.in_vain += files
@@ -353,6 +360,19 @@ async def test_a_file_is_put_off_after_it_was_looked_into():
 
     assert [over, not_over] == fakes.put
     assert [MAX_JOB_AGE] * 2 == fakes.believed
+
+
+@pytest.mark.parametrize("outcome", Outcome)
+async def test_a_job_at_work_is_believed_whether_or_not_that_was_news(outcome):
+    file = silent("f-1")
+    fakes = Fakes([file], finding=Finding(reports=(PROGRESS,), alive=True))
+    fakes.outcome = outcome
+
+    await fakes.reconciler().sweep()
+
+    is_news = outcome is Outcome.APPLIED
+    assert [file][is_news:] == fakes.put
+    assert ({"f-1": 2} if is_news else {}) == fakes.at_work
 
 
 async def test_a_file_without_a_job_is_put_off_and_nothing_believed_of_it():
