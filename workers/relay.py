@@ -79,7 +79,7 @@ class Relay:
         self._named = ""
         self._named_at = -1
         self._losses = 0
-        self._looked_at = 0
+        self._look_due = self._looked_at = 0
         self._leads = False
         self._others_may_hear = False
         self._was = ""
@@ -129,18 +129,20 @@ class Relay:
             turn = dict(islice(self._wanted.items(), MAX_PUBLISH_FILES))
             for file_id in turn:
                 del self._wanted[file_id]
+            more = turn
             try:
                 more = await self._publish(turn)
+                await self._look_for_old_clients()
                 fails = False
             except (UnavailableError, *AWAY) as error:
                 if not fails:
-                    _log.warning("%d files are published late: %s", len(turn), error)
+                    late = len(more or self._published)
+                    _log.warning("%d files are published late: %s", late, error)
                 fails = True
-                more = turn
                 await asyncio.sleep(RETRY_S)
             for file_id, head in more.items():
                 self._wanted.setdefault(file_id, head)
-            if not self._wanted:
+            if not self._wanted and self._looked_at == self._look_due:
                 self._something_is_wanted.clear()
 
     async def beat(self, listening: asyncio.Event) -> None:
@@ -204,9 +206,10 @@ class Relay:
         if not leads:
             # Another one publishes, and how far is not known here.
             self._published.clear()
-        elif self._looked_at != self._losses:
-            await self._look_for_old_clients()
-        if leads:
+        else:
+            # No beat waits for old clients: all gateways would look meanwhile.
+            self._look_due = self._losses
+            self._something_is_wanted.set()
             term = f"{self._name}-{self._losses}"
             await self._redis.publish(relayed.BEATS, relayed.beat(self._named, term))
         if self._is_news("leads" if leads else "waits"):
@@ -217,7 +220,9 @@ class Relay:
 
     async def _look_for_old_clients(self) -> None:
         """Ring for what was not heard, or not passed on: they cannot look themselves."""
-        looked_at = self._losses
+        looked_at = self._look_due
+        if looked_at == self._looked_at:
+            return
         seen = {file_id: (seq, seq) for file_id, seq in self._published.items()}
         if seen:
             self.ring((await self._history.moved(seen)).items())
@@ -255,6 +260,8 @@ class Relay:
 
     async def _publish(self, wanted: dict[FileId, Seq]) -> dict[FileId, Seq]:
         """Publish a page of each file; returns the files that have more."""
+        if not wanted:
+            return {}
         readings = await self._history.read(
             [
                 (file_id, self._published.get(file_id, Seq(head - 1)))

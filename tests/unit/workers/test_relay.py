@@ -7,6 +7,7 @@ from msgspec.structs import replace
 from redis.exceptions import RedisError
 
 from gateway.model import FileId, Seq
+from gateway.protocol import relayed
 from gateway.store.history import MAX_PAGE_BYTES
 from tests.unit.gateway.fakes import FILE, FakeHistory, settle
 from workers import relay
@@ -273,6 +274,38 @@ async def test_what_was_not_heard_is_looked_for(at_work):
 
     assert [2, 3, 4] == place.seqs()
     assert looks == len(place.history.looks), "nothing was lost since"
+
+
+async def test_what_cannot_be_looked_for_is_looked_for_later_and_costs_no_beat(
+    at_work, caplog
+):
+    async with at_work() as place:
+        place.server.subscribed.update({FILE: 1, relayed.BEATS: 1})
+        await place.happens(2)
+        place.history.heads[FILE] = 4
+        place.history.away = True
+        await place.relay.look()
+        await place.beats()
+        await place.beats()
+        beats = place.seqs(relayed.BEATS)
+        place.history.away = False
+        await settle()
+
+    assert 2 == len(beats)
+    assert 1 == len(set(beats)), "a new term has all gateways look"
+    assert [2, 3, 4] == place.seqs()
+    assert 1 == caplog.text.count("published late: the database is away")
+
+
+async def test_no_beat_waits_for_a_look(at_work, monkeypatch):
+    async with at_work() as place:
+        place.server.subscribed[relayed.BEATS] = 1
+        await place.happens(2)
+        monkeypatch.setattr(place.history, "moved", lambda _: asyncio.sleep(60))
+        await place.relay.look()
+        await place.beats()
+
+    assert 1 == len(place.seqs(relayed.BEATS))
 
 
 async def test_what_cannot_be_read_is_published_later(at_work, caplog):
