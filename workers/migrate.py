@@ -62,6 +62,9 @@ where l.granted and pid <> pg_backend_pid() and a.datname = current_database()
 """
 """Who has locked tables that a file ($1) names for as long as it tried ($2)."""
 
+_ENDS = (asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError)
+"""Postgres' last words in a session."""
+
 _SETTING = f"{PREFIX}DATABASE_URL"
 _OLDER = (
     "%s: its schema is older than this release, which stores nothing until"
@@ -118,24 +121,25 @@ async def migrate(dsn: str) -> list[str]:
 
     Raises:
         ConfigError: It is a standby.
-        MigrationError: The database refuses us, an applied file was edited,
-            it has files of another release and lacks some of this one, or
-            others did not give the locks free that a file needs.
+        MigrationError: The database refuses us or ends the session, `dsn` is
+            none, an applied file was edited, it has files of another release and
+            lacks some of this one, or others did not give the locks free that a
+            file needs.
         OSError: The database cannot be reached.
     """
     await refuse_standby(dsn, _SETTING)
-    try:
-        connection = await _connect(dsn)
-    except asyncpg.PostgresError as error:
-        raise _refused(error) from error
     done: list[str] = []
     try:
-        while name := await _apply_next(connection):
-            done.append(name)
+        connection = await _connect(dsn)
+        try:
+            while name := await _apply_next(connection):
+                done.append(name)
+        finally:
+            await connection.close()
     except asyncpg.PostgresError as error:
         raise _refused(error) from error
-    finally:
-        await connection.close()
+    except (asyncpg.InterfaceError, asyncpg.InternalClientError) as error:
+        raise _unusable(error) from error
     return done
 
 
@@ -238,6 +242,17 @@ def _refused(error: asyncpg.PostgresError, *of: str) -> MigrationError:
     # Without its detail, which may have a row in it.
     return MigrationError(
         ": ".join((_SETTING, *of, f"Postgres refuses us: {error.args[0]}"))
+    )
+
+
+def _unusable(error: Exception) -> MigrationError:
+    """Say what ended the session: asyncpg only says that it is none any more."""
+    said: BaseException | None = error
+    while said is not None and not isinstance(said, _ENDS):
+        said = said.__context__
+    words = (said or error).args
+    return MigrationError(
+        f"{_SETTING}: cannot be used: {words[0] if words else type(error).__name__}"
     )
 
 

@@ -157,6 +157,14 @@ where not granted and locktype = $1 and database = (
 """
 
 
+TERMINATE = """
+select pg_terminate_backend(pid) from pg_locks
+where granted and locktype = 'advisory' and database = (
+    select oid from pg_database where datname = current_database()
+)
+"""
+
+
 async def waiting(database_url, lock, for_s=0.0):
     """Come back when somebody waits for a lock, and has for some time."""
     connection = await asyncpg.connect(database_url)
@@ -237,6 +245,33 @@ async def test_another_migrator_has_patience_while_one_waits_for_a_lock(
 
     assert [[], [LATER.name]] == sorted(await both)
     assert 1 == len(caplog.records)
+
+
+async def test_a_wrong_address_is_told_in_one_line(empty_database_url, monkeypatch):
+    monkeypatch.setenv("REELREADY_DATABASE_URL", f"{empty_database_url}?sslmode=requir")
+
+    code, _, err = await run("migrate")
+
+    assert 1 == code
+    assert err.startswith("Error: REELREADY_DATABASE_URL: cannot be used: `sslmode`")
+    assert 1 == err.count("\n")
+
+
+async def test_a_restart_of_postgres_ends_a_wait_with_its_own_words(
+    database_url, monkeypatch
+):
+    known = [*migrations(), LATER]
+    monkeypatch.setattr(migrator, "migrations", lambda: known)
+    monkeypatch.setattr(migrator, "_PAUSE_S", (0.1, 0.1))
+    async with backing_up(database_url):
+        migrating = asyncio.create_task(migrate(database_url))
+        await waiting(database_url, "relation")
+        connection = await asyncpg.connect(database_url)
+        await connection.execute(TERMINATE)
+        await connection.close()
+
+        with pytest.raises(MigrationError, match="terminating connection"):
+            await migrating
 
 
 OLD_RELEASE_REGISTERS = """
