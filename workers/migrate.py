@@ -30,7 +30,8 @@ _LOCK = 7_233_265_017_901
 
 _LOCK_TIMEOUT_S = 1.2
 """
-Longer than Postgres' `deadlock_timeout` (1 s), when an autovacuum makes way;
+Longer than Postgres' `deadlock_timeout` (1 s), when an autovacuum makes way, and
+a deadlock ends the try;
 shorter than `STATEMENT_TIMEOUT_S`, by what a statement behind us takes itself.
 """
 
@@ -219,7 +220,7 @@ async def _apply(
                 )
                 await connection.execute(one.sql)
                 await connection.execute(_APPLIED, one.name, one.sha256)
-        except asyncpg.LockNotAvailableError as error:
+        except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError) as error:
             holders = await connection.fetchval(_HOLDERS, one.sql, _LOCK_TIMEOUT_S)
             holders = holders or "others, in turn"
             if time.monotonic() > until_s:

@@ -230,6 +230,26 @@ async def test_what_holds_up_a_migration_for_too_long_is_named(
     assert [LATER.name] == await migrate(database_url)
 
 
+async def test_a_migration_that_others_deadlock_with_tries_again(
+    database_url, monkeypatch
+):
+    """One holds what it asks for, and asks for what it holds."""
+    both = Migration("9999_lock_both.sql", "lock table files; lock table events;")
+    monkeypatch.setattr(migrator, "migrations", lambda: [*migrations(), both])
+    monkeypatch.setattr(migrator, "_PAUSE_S", (0.1, 0.1))
+    connection = await asyncpg.connect(database_url)
+    try:
+        async with connection.transaction():
+            await connection.execute("set local deadlock_timeout = '10 s'")
+            await connection.execute("lock table events in access share mode")
+            migrating = asyncio.create_task(migrate(database_url))
+            await waiting(database_url, "relation")
+            await connection.execute("lock table files in access share mode")
+        assert [both.name] == await migrating
+    finally:
+        await connection.close()
+
+
 async def test_another_migrator_has_patience_while_one_waits_for_a_lock(
     database_url, monkeypatch, caplog
 ):
