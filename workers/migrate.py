@@ -39,7 +39,10 @@ _PAUSE_S = (2.0, 6.0)
 """At least as long as a report waits: no more than one try falls into it."""
 
 _PATIENCE_S = 600.0
-"""Shorter than the `TimeoutStartSec` of the unit, which would not say why."""
+"""
+Of each file, while others migrate and while its tables are locked: shorter than the
+`TimeoutStartSec` of the unit, which would not say why.
+"""
 
 _LEDGER = """
 create table schema_migrations (
@@ -75,7 +78,7 @@ _NEWER = (
     "%s: its schema is newer than this release: install the one that has %s here, too"
 )
 _WAITS = (
-    "%s waits for a lock, and tries again for %d minutes: its tables are in use by %s"
+    "%s waits for a lock, and tries again for %.0f minutes: its tables are in use by %s"
 )
 
 _log = logging.getLogger("reelready.migrate")
@@ -189,6 +192,7 @@ async def _connect(dsn: str) -> "asyncpg.Connection[asyncpg.Record]":
 
 async def _apply_next(connection: "asyncpg.Connection[asyncpg.Record]") -> str | None:
     """Apply the first file that is missing; returns its name, if there was one."""
+    until_s = time.monotonic() + _PATIENCE_S
     async with connection.transaction():
         await connection.execute("select pg_advisory_xact_lock($1)", _LOCK)
         # "if not exists" asks for the right to create even when it does.
@@ -199,7 +203,7 @@ async def _apply_next(connection: "asyncpg.Connection[asyncpg.Record]") -> str |
         _check(known, there)
         for one in known:
             if one.name not in there:
-                await _apply(connection, one)
+                await _apply(connection, one, until_s)
                 return one.name
     if newer := _unknown(known, there):
         _log.warning(_NEWER, _SETTING, newer[-1])
@@ -207,10 +211,9 @@ async def _apply_next(connection: "asyncpg.Connection[asyncpg.Record]") -> str |
 
 
 async def _apply(
-    connection: "asyncpg.Connection[asyncpg.Record]", one: Migration
+    connection: "asyncpg.Connection[asyncpg.Record]", one: Migration, until_s: float
 ) -> None:
     """Apply a file; between tries it holds no lock on any table of ours."""
-    until_s = time.monotonic() + _PATIENCE_S
     waits = False
     while True:
         try:
@@ -230,7 +233,8 @@ async def _apply(
                     " when that has ended"
                 ) from error
             if not waits:
-                _log.warning(_WAITS, one.name, _PATIENCE_S / 60, holders)
+                left_s = until_s - time.monotonic()
+                _log.warning(_WAITS, one.name, left_s / 60, holders)
                 waits = True
             await asyncio.sleep(random.uniform(*_PAUSE_S))  # noqa: S311 - spreads
         except asyncpg.PostgresError as error:

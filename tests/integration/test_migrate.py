@@ -294,6 +294,25 @@ async def test_a_restart_of_postgres_ends_a_wait_with_its_own_words(
             await migrating
 
 
+async def test_who_has_waited_for_another_migrator_has_less_patience_left(
+    database_url, monkeypatch, caplog
+):
+    """Together they are no longer than a unit may take to start."""
+    monkeypatch.setattr(migrator, "migrations", lambda: [*migrations(), LATER])
+    monkeypatch.setattr(migrator, "_PATIENCE_S", 2.0)
+    another = await asyncpg.connect(database_url)
+    async with backing_up(database_url):
+        async with another.transaction():
+            await another.execute("select pg_advisory_xact_lock($1)", migrator._LOCK)
+            migrating = asyncio.create_task(migrate(database_url))
+            await waiting(database_url, "advisory", for_s=2.1)
+        await another.close()
+        with pytest.raises(MigrationError, match="got no lock"):
+            await migrating
+
+    assert [] == caplog.records, "it went on waiting"
+
+
 OLD_RELEASE_REGISTERS = """
 insert into files (id, seq, status, attempt, state, jobs, created_at)
 values ($1, 1, 'awaiting_upload', 1, '{}', '{}', now())
