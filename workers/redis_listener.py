@@ -124,6 +124,12 @@ def goes_on() -> bool:
     return task is None or not task.cancelling()
 
 
+def _end_if_cancelled() -> None:
+    """Cancel this task, if its cancellation was lost: it is told once only."""
+    if not goes_on():
+        raise asyncio.CancelledError
+
+
 class RedisListener:
     """
     Keeps a gateway's doorbells connected.
@@ -172,7 +178,10 @@ class RedisListener:
             backoff_s = 0.05
             while True:
                 began_s = time.monotonic()
-                await self._listen_once()
+                # A group that fails leaves its task cancelling (Python 3.11), so each
+                # has a task of its own.
+                await asyncio.create_task(self._listen_once())
+                _end_if_cancelled()
                 if time.monotonic() > began_s + SILENCE_LIMIT_S:
                     backoff_s = 0.05
                 await asyncio.sleep(backoff_s)
@@ -187,6 +196,7 @@ class RedisListener:
         try:
             async with connect(self._url) as client, subscription(client) as heard:
                 await heard.subscribe(relayed.BEATS)
+                _end_if_cancelled()
                 self._heard_at = time.monotonic()
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(self._hear(heard))
