@@ -34,9 +34,6 @@ COMMANDS = {
 }
 """Name: module of `gateway.commands`, and what the list of commands says."""
 
-_CONFIGURED = {"serve", "worker", "relay", "doctor", "config"}
-"""Those that read every setting, and so can tell which is none."""
-
 
 class Commands(click.Group):
     """Finds commands by name, and turns what went wrong into one line."""
@@ -91,13 +88,11 @@ def _failure(error: Exception) -> click.ClickException:
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 @click.version_option(package_name="reelready")
-@click.pass_context
-def main(ctx: click.Context) -> None:
+def main() -> None:
     """
     Know the moment your video is ready.
 
     On a terminal the answers are for people; piped, they are JSON lines.
     """
-    if ctx.invoked_subcommand in _CONFIGURED:
-        for line in unknown(os.environ):
-            click.echo(f"Warning: {line}", err=True)
+    for line in unknown(os.environ):
+        click.echo(f"Warning: {line}", err=True)

@@ -23,6 +23,9 @@ CONVERTER = "VideoMediaConverter"
 SAVER = "HLSFileManifestSaver"
 LOOPBACK = "127.0.0.1"
 
+FORGOTTEN_S = 600
+"""Unlike AWS, the local cloud forgets its jobs when it ends."""
+
 CODE = Path(__file__).parents[1]
 _HLS_JS = CODE / "node_modules" / "hls.js" / "dist" / "hls.light.min.js"
 _ROLE = "arn:aws:iam::111122223333:role/MediaConvert"
@@ -84,8 +87,9 @@ def gateway_environment(
     if _HLS_JS.is_file():
         settings["HLS_JS"] = str(_HLS_JS)
     prefixed = {f"REELREADY_{name}": value for name, value in settings.items()}
+    deadline = {"REELREADY_CONVERSION_DEADLINE_SECONDS": str(FORGOTTEN_S)}
     lambda_api = {"AWS_ENDPOINT_URL_LAMBDA": endpoints.lambda_url}
-    return without_aws(environ) | _aws(endpoints) | lambda_api | prefixed
+    return deadline | without_aws(environ) | _aws(endpoints) | lambda_api | prefixed
 
 
 def lambda_environment(endpoints: Endpoints) -> dict[str, str]:

@@ -79,6 +79,8 @@ export function totalOf(events) {
 
 function stateOf(index, reached, stage) {
   if (stage === "playable") return "done";
+  // What became of the steps that nobody told us of is not known.
+  if (stage === "lost") return index < reached ? "done" : "todo";
   if (index === 3 && ENDS.includes(stage)) return "stopped";
   if (index === reached) return isOver(stage) ? "stopped" : "current";
   return index < reached ? "done" : "todo";

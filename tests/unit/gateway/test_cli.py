@@ -71,7 +71,7 @@ def test_a_missing_setting_is_one_line_that_names_it(name):
     assert "Error: REELREADY_DATABASE_URL: is not set (Postgres)\n" == result.stderr
 
 
-@pytest.mark.parametrize("name", ["serve", "worker", "config"])
+@pytest.mark.parametrize("name", ["serve", "worker", "config", "watch"])
 def test_a_misspelt_setting_is_warned_of(name):
     result = _run(
         name,

@@ -40,6 +40,13 @@ def test_a_person_may_set_what_the_local_cloud_does_not():
     assert "reelready-local" == Config.from_env(env).bucket
 
 
+def test_a_conversion_that_the_local_cloud_forgot_does_not_last_for_hours():
+    theirs = gateway_env(REELREADY_CONVERSION_DEADLINE_SECONDS="7200")
+
+    assert 600 == Config.from_env(gateway_env()).conversion_deadline_seconds
+    assert 7200 == Config.from_env(theirs).conversion_deadline_seconds
+
+
 def test_nobodys_aws_account_is_used():
     env = without_aws({"AWS_PROFILE": "prod", "AWS_SESSION_TOKEN": "x", "HOME": "/h"})
 
