@@ -37,6 +37,7 @@ _ELSEWHERE = {
 """Settings of the command line and the local cloud, which are read there."""
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_HOST_AND_PORT = re.compile(r"(\[[^]]*\]|[^:]*)(:\d*)?", re.ASCII)
 _FUNCTION = re.compile(r"[\w:$-]{1,170}", re.ASCII)
 
 
@@ -84,6 +85,15 @@ def _url(*schemes: str) -> Callable[[str], str]:
         return raw
 
     return parse
+
+
+def _postgres_url(raw: str) -> str:
+    parts = urlsplit(_url("postgres", "postgresql")(raw))
+    hosts = parts.netloc.rpartition("@")[2].split(",")
+    if not all(map(_HOST_AND_PORT.fullmatch, hosts)):
+        msg = "is not a URL like postgresql://app:password@host:5432/app"
+        raise ValueError(f"{msg} (encode / and # as %2F, %23)")
+    return raw
 
 
 def _redis_url(raw: str) -> str:
@@ -203,9 +213,7 @@ class Config:
         ConfigError: from `from_env`, naming the setting.
     """
 
-    database_url: str = _setting(
-        _url("postgres", "postgresql"), about="Postgres", secret=True
-    )
+    database_url: str = _setting(_postgres_url, about="Postgres", secret=True)
     bucket: str = _setting(_bucket, about="S3 bucket of uploads and renditions")
     playback_base_url: str = _setting(
         _base_url, about="what stands before an object's key for players"
@@ -220,7 +228,7 @@ class Config:
         _token_secrets, about="sign watch tokens; first is newest", secret=True
     )
     listen_database_url: str = _setting(
-        _url("postgres", "postgresql"),
+        _postgres_url,
         "",
         about="direct Postgres for LISTEN, past any pooler (default: DATABASE_URL)",
         secret=True,

@@ -251,14 +251,14 @@ def _refused(error: asyncpg.PostgresError, *of: str) -> MigrationError:
 
 
 def _unusable(error: Exception) -> MigrationError:
-    """Say what ended the session: asyncpg only says that it is none any more."""
+    """Say what ended the session, if it was heard: it is not, between two tries."""
     said: BaseException | None = error
     while said is not None and not isinstance(said, _ENDS):
         said = said.__context__
-    words = (said or error).args
-    return MigrationError(
-        f"{_SETTING}: cannot be used: {words[0] if words else type(error).__name__}"
-    )
+    words = str((said or error).args[0])
+    if said is None and type(error) is asyncpg.InterfaceError:
+        words = "the session ended meanwhile; migrate again when Postgres is up"
+    return MigrationError(f"{_SETTING}: cannot be used: {words}")
 
 
 def _check(known: list[Migration], there: dict[str, str]) -> None:

@@ -313,7 +313,7 @@ class Client:
                 await answers.check(answer)
                 answers.check_type(answer, "application/json")
                 return msgspec.json.decode(await answer.read(), type=shape)
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise NotAGatewayError(
                 url, f"answers what no gateway does: {error}"
             ) from error

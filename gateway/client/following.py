@@ -92,6 +92,8 @@ class Following:
         if self.cursor is not None and page.after < self.cursor:
             self.cursor = None
         self.heard = True
+        if self.refused:
+            self._failures = 0
         self.final = page.final
         return [state for one in page.events if (state := self._newer(one))]
 

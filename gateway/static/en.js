@@ -31,6 +31,7 @@ export default {
   step_current: "in progress",
   step_todo: "not yet",
   step_stopped: "stopped here",
+  step_unknown: "not known",
   steps: "Steps",
 
   queued: "Waiting for its turn to upload",

@@ -31,6 +31,7 @@ export default {
   step_current: "진행 중",
   step_todo: "대기",
   step_stopped: "여기서 멈춤",
+  step_unknown: "알 수 없음",
   steps: "단계",
 
   queued: "업로드 순서를 기다리는 중",

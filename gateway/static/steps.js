@@ -49,7 +49,7 @@ export function progressOf(row, stage) {
 }
 
 /**
- * The step rail: [{label, state, ms, running}]; state is done | current | todo | stopped.
+ * The step rail: [{label, state, ms, running}]; state is done | current | todo | stopped | unknown.
  * `ms` is how long the step took or, when running, takes so far; null when unknown.
  */
 export function railOf(row, stage, now) {
@@ -80,7 +80,7 @@ export function totalOf(events) {
 function stateOf(index, reached, stage) {
   if (stage === "playable") return "done";
   // What became of the steps that nobody told us of is not known.
-  if (stage === "lost") return index < reached ? "done" : "todo";
+  if (stage === "lost") return index < reached ? "done" : "unknown";
   if (index === 3 && ENDS.includes(stage)) return "stopped";
   if (index === reached) return isOver(stage) ? "stopped" : "current";
   return index < reached ? "done" : "todo";

@@ -158,7 +158,7 @@ class Door:
             self._evicted.inc()
             oldest = next(iter(self.idle))
             del self.idle[oldest]
-            oldest.hang_up()
+            oldest.retire()
         self._guests[connection] = None
         most = self.last_file - self.first_reserved
         if number < self.first_reserved:

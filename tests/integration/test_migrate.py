@@ -157,6 +157,16 @@ where not granted and locktype = $1 and database = (
 """
 
 
+BETWEEN = """
+select count(*) from pg_stat_activity
+where datname = current_database() and state = 'idle in transaction'
+    and pid in (select pid from pg_locks where granted and locktype = 'advisory')
+"""
+
+DEADLOCKS = """
+select deadlocks from pg_stat_database where datname = current_database()
+"""
+
 TERMINATE = """
 select pg_terminate_backend(pid) from pg_locks
 where granted and locktype = 'advisory' and database = (
@@ -246,6 +256,7 @@ async def test_a_migration_that_others_deadlock_with_tries_again(
             await waiting(database_url, "relation")
             await connection.execute("lock table files in access share mode")
         assert [both.name] == await migrating
+        assert 1 <= await connection.fetchval(DEADLOCKS)
     finally:
         await connection.close()
 
@@ -291,6 +302,26 @@ async def test_a_restart_of_postgres_ends_a_wait_with_its_own_words(
         await connection.close()
 
         with pytest.raises(MigrationError, match="terminating connection"):
+            await migrating
+
+
+async def test_a_restart_of_postgres_between_two_tries_is_told_as_well(
+    database_url, monkeypatch
+):
+    known = [*migrations(), LATER]
+    monkeypatch.setattr(migrator, "migrations", lambda: known)
+    monkeypatch.setattr(migrator, "_PAUSE_S", (2.0, 2.0))
+    async with backing_up(database_url):
+        migrating = asyncio.create_task(migrate(database_url))
+        await waiting(database_url, "relation")
+        connection = await asyncpg.connect(database_url)
+        async with asyncio.timeout(10):
+            while not await connection.fetchval(BETWEEN):
+                await connection.execute("select pg_sleep(0.02)")
+        await connection.execute(TERMINATE)
+        await connection.close()
+
+        with pytest.raises(MigrationError, match="migrate again when Postgres is up"):
             await migrating
 
 

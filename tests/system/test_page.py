@@ -194,6 +194,7 @@ async def test_an_expired_token_is_told_and_the_row_can_be_removed(visit, stage)
     await expect(row(visit, "old.mp4")).to_contain_text(
         "permission to watch this video is not valid or has expired"
     )
+    await expect(row(visit, "old.mp4")).to_contain_text("not known")
     await expect(row(visit, "old.mp4")).not_to_contain_text("stopped here")
     await expect(row(visit, "gone.mp4")).to_contain_text("does not know this video")
     await row(visit, "old.mp4").get_by_role("button", name="Remove from list").click()

@@ -66,6 +66,7 @@ GOOD = [
     ("ACCESS_LOG", "on", True),
     ("TRACING", "on", True),
     ("DATABASE_URL", "postgres:///app?host=/run/postgresql", None),
+    ("DATABASE_URL", "postgresql://u:a%2Fb@[::1]:5432,db.test:5433,%2Frun/app", None),
     ("LISTEN_DATABASE_URL", "postgresql://direct.test:5433/app", None),
     ("BUCKET", "my.bucket-1", None),
     ("PLAYBACK_BASE_URL", "https://cdn.test/a/", None),
@@ -186,6 +187,8 @@ def test_a_missing_one_is_named_and_explained(name):
     ("name", "raw"),
     [
         ("DATABASE_URL", "postgresql://u:tell-nobody@["),
+        ("DATABASE_URL", "postgresql://u:tell-nobody/x@db.test/app"),
+        ("DATABASE_URL", "postgresql://u:tell-nobody@db.test:54x2/app"),
         ("DATABASE_URL", "postgresql://u:tell-nobody@ho\u2100st/"),
         ("LISTEN_DATABASE_URL", "http://u:tell-nobody@db.test/"),
         ("REDIS_URL", "redis://u:tell-nobody@ho\u2100st/"),

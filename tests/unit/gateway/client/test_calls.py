@@ -5,6 +5,7 @@ import re
 import socket
 
 import aiohttp
+import msgspec
 import pytest
 
 from gateway.client import (
@@ -307,6 +308,16 @@ async def test_something_that_is_no_gateway_ends_the_watch(gateway, client, scri
 
     with pytest.raises(NotAGatewayError, match="is this the address of a gateway"):
         await _seqs(client.watch("f-1"))
+
+
+async def test_bytes_that_are_no_text_are_no_gateways(gateway, client, monkeypatch):
+    """What `watch` asks goes the same way."""
+    latin_1 = '{"id": "Mün"}'.encode("latin-1")
+    gateway.add(FIRST)
+    monkeypatch.setattr(msgspec.json, "encode", lambda _: latin_1)
+
+    with pytest.raises(NotAGatewayError, match="what no gateway does"):
+        await client.file("f-1")
 
 
 async def test_ready_tells_why_a_file_does_not_play(gateway, client):

@@ -83,6 +83,21 @@ def test_who_is_refused_and_not_even_told_backs_off(monkeypatch):
     assert [5, 2] == [watch.delay_s(), watch.delay_s()]
 
 
+def test_who_is_refused_and_told_has_not_failed(monkeypatch):
+    watch = Following()
+    monkeypatch.setattr(random, "uniform", lambda low, high: high)
+    for _ in range(10):
+        watch.begin()
+        watch.feed(sse.hello(1000) + sse.bye("refused"))
+        watch.failed()
+        watch.catch_up(Page([], after=1, final=False))
+
+    watch.begin()
+    watch.failed()
+
+    assert 2 == watch.delay_s()
+
+
 def test_a_stream_is_silent_until_it_tells_something_of_the_file():
     watch = Following()
     assert not watch.silent

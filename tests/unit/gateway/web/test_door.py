@@ -131,10 +131,22 @@ async def test_whoever_stands_in_the_reserve_takes_the_place_of_one_that_idles(
     kept[0][0].data_received(b"GET ")
     at_file(79)
     newest = at_file(80)[1]
+    rooms.wheel.pass_s(LAST_REQUEST_S + 0.2)
 
     assert [False, True, False, False] == [one.closing for _, one in kept]
     assert not newest.closing
     assert 1 == rooms.metrics.registry.get_sample_value("reelready_evicted_total")
+
+
+async def test_what_one_asks_that_idled_just_now_is_answered(rooms, at_file):
+    kept, at_kept = at_file(10)
+    kept.data_received(get(f"{PATH}?wait=0"))
+    await settle()
+    at_file(80)
+    kept.data_received(post())
+    await settle()
+
+    assert [200, 200] == statuses(at_kept.written)
 
 
 async def test_in_the_reserve_a_head_has_less_time(rooms, at_file):

@@ -46,9 +46,11 @@ async def test_whoever_does_not_take_a_file_of_the_page_costs_little(client):
         one.connect(("127.0.0.1", client.port))
         one.sendall(b"GET /static/hls.js HTTP/1.1\r\nHost: h\r\n\r\n")
     await asyncio.sleep(0.5)
+    heads = [one.recv(12) for one in unread]
     held = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
     for one in unread:
         one.close()
 
+    assert {b"HTTP/1.1 200"} == set(heads)
     assert 20 * MIB / 4 > held
