@@ -160,6 +160,7 @@ where not granted and locktype = $1 and database = (
 BETWEEN = """
 select count(*) from pg_stat_activity
 where datname = current_database() and state = 'idle in transaction'
+    and state_change < clock_timestamp() - interval '0.3 s'
     and pid in (select pid from pg_locks where granted and locktype = 'advisory')
 """
 
@@ -211,6 +212,9 @@ async def test_a_migration_that_a_backup_holds_up_holds_up_nobody(
                 read = await History(pool).read([(FILE, Seq(attempt - 1))])
                 assert attempt == read[FILE, Seq(attempt - 1)].head
             assert not migrating.done()
+            async with asyncio.timeout(10):
+                while not caplog.records:  # noqa: ASYNC110 - a log has no event
+                    await asyncio.sleep(0.02)
         assert [LATER.name] == await migrating
 
     assert (
