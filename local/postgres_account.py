@@ -10,6 +10,7 @@ current directory, and binaries out of reach are copied.
 import contextlib
 import os
 import pwd
+import secrets
 import shutil
 import subprocess
 import sys
@@ -124,10 +125,12 @@ def temporary_folder(
     prefix: str, watchdog: Watchdog, leave: contextlib.ExitStack
 ) -> Path:
     """Make a folder that others may pass through and that goes with `leave`."""
-    folder = Path(tempfile.mkdtemp(prefix=prefix))
+    folder = Path(tempfile.gettempdir()) / f"{prefix}{secrets.token_hex(8)}"
+    # Before it is there: whoever dies in between would leave it.
     watchdog.remove(folder)
     leave.callback(watchdog.keep, folder)
     leave.callback(shutil.rmtree, folder, ignore_errors=True)
+    folder.mkdir(0o711)
     folder.chmod(0o711)
     return folder
 

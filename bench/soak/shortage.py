@@ -250,7 +250,7 @@ async def _memory(size: Size) -> Outcome:
     cannot.
     """
     clients, lazy, room, limit = (
-        (1500, 1500, 4 * _MIB, 256 * _MIB)
+        (4000, 1500, 10 * _MIB, 256 * _MIB)
         if size is Size.SHORT
         else (12_000, 4000, 60 * _MIB, 512 * _MIB)
     )
